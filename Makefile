@@ -34,7 +34,7 @@ lint: $(INSTALLED) ## Check style, format, types and import directions
 	@$(BIN)/lint-imports --no-logo
 
 schema: $(INSTALLED) ## Print the GraphQL schema into schema.graphql
-	@$(BIN)/runwire schema > schema.graphql.new && mv schema.graphql.new schema.graphql
+	@$(BIN)/runwire schema > schema.graphql.new && mv schema.graphql.new schema.graphql || { rm -f schema.graphql.new; exit 1; }
 
 lock: $(INSTALLED) ## Resolve requirements.lock again (ARGS=--upgrade takes the newest versions)
 	@$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header --no-emit-index-url \
@@ -68,6 +68,6 @@ $(INSTALLED): requirements.lock pyproject.toml
 		"$$found" -m venv --clear $(VENV); \
 	fi
 	@# Without byte-compiling, which takes longer than all the rest: Python compiles what it imports, once.
-	@$(BIN)/python -m pip install --quiet --no-deps --no-compile --require-hashes -r requirements.lock
-	@$(BIN)/python -m pip install --quiet --no-deps --no-build-isolation --editable .
+	@$(BIN)/python -m pip install -qq --no-deps --no-compile --require-hashes -r requirements.lock
+	@$(BIN)/python -m pip install -qq --no-deps --no-build-isolation --editable .
 	@touch $@
