@@ -1,0 +1,2 @@
+import{n as e,t}from"./main-B2Ij0-ob.js";var n={insertSpaces:!0,tabSize:2,eol:`
+`},r={jsonc:{astFormat:`json-text`,parse:e=>({text:e,start:0,end:e.length}),locStart:e=>e.start,locEnd:e=>e.end}},i={"json-text":{print:r=>t(r.node.text,e(r.node.text,void 0,n))}};export{r as parsers,i as printers};

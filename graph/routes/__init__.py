@@ -1,0 +1,1 @@
+"""Plain HTTP doors beside GraphQL, a file each."""
