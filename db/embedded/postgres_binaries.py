@@ -31,13 +31,18 @@ def reachable_installation(account: Account, private: Path) -> Path:
     wheel = wheel_installation()
     if account.is_ours or _runs(wheel, account):
         return wheel
-    package = private / "programs" / wheel.parent.name
+    return linked_installation(wheel, private / "programs")
+
+
+def linked_installation(wheel: Path, programs: Path) -> Path:
+    """The wheel's folder once more below the folder `programs`, readable for everyone who may enter that."""
+    package = programs / wheel.parent.name
     for part in ("bin", "lib", "share"):
         _link_tree(wheel / part, package / wheel.name / part)
     libraries = wheel.parent.with_name(wheel.parent.name + ".libs")  # found by the programs relative to themselves
     if libraries.is_dir():
         _link_tree(libraries, package.with_name(libraries.name))
-    for folder in (package / wheel.name, package, package.parent):
+    for folder in (package / wheel.name, package, programs):
         folder.chmod(0o755)
     return package / wheel.name
 

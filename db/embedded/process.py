@@ -99,23 +99,31 @@ class ServerProcess:
         if self._process is not None:
             self._process.kill()
             self._process.wait()
-        for leftover in self.leftovers():
-            _send(leftover, signal.SIGKILL)
-        psutil.wait_procs(self.leftovers(), LEFTOVER_LIMIT_SECONDS)
-
-    def leftovers(self) -> list[psutil.Process]:
-        """The program's processes that work in our folder, whoever started them."""
-        folder = str(self.folder.resolve())
-        return [process for process in psutil.process_iter() if _works_in(process, self.program, folder)]
+        self._end_leftovers(signal.SIGKILL)
 
     def end_leftovers(self) -> None:
         """End what an earlier owner left behind. Only the holder of the data directory's lock may call this."""
-        for leftover in self.leftovers():
-            _send(leftover, self.orphan_signal)
-        _, alive = psutil.wait_procs(self.leftovers(), LEFTOVER_LIMIT_SECONDS)
-        for leftover in alive:
-            _send(leftover, signal.SIGKILL)
-        psutil.wait_procs(alive, LEFTOVER_LIMIT_SECONDS)
+        if not self._end_leftovers(self.orphan_signal):
+            self._end_leftovers(signal.SIGKILL)
+
+    def _end_leftovers(self, signal_number: signal.Signals) -> bool:
+        """True when none is left. One that only waits to be reaped, by whoever is its parent now, has no folder."""
+        signaled: set[psutil.Process] = set()
+        deadline = time.monotonic() + LEFTOVER_LIMIT_SECONDS
+        while leftovers := self._leftovers():
+            for leftover in leftovers - signaled:
+                with contextlib.suppress(psutil.NoSuchProcess):
+                    leftover.send_signal(signal_number)
+            signaled |= leftovers
+            if time.monotonic() > deadline:
+                return False
+            time.sleep(0.01)
+        return True
+
+    def _leftovers(self) -> set[psutil.Process]:
+        """The program's processes that work in our folder, whoever started them."""
+        folder = str(self.folder.resolve())
+        return {process for process in psutil.process_iter() if _works_in(process, self.program, folder)}
 
     def log_tail(self, lines: int = 15) -> str:
         if not self.log.exists():
@@ -173,11 +181,6 @@ _starter = _Starter()
 
 def _private(path: str, flags: int) -> int:
     return os.open(path, flags, 0o600)
-
-
-def _send(process: psutil.Process, signal_number: signal.Signals) -> None:
-    with contextlib.suppress(psutil.NoSuchProcess):
-        process.send_signal(signal_number)
 
 
 def _works_in(process: psutil.Process, program: str, folder: str) -> bool:

@@ -1,5 +1,6 @@
 """Both embedded servers of one data directory, held by one process at a time."""
 
+import atexit
 import fcntl
 import os
 import threading
@@ -44,6 +45,7 @@ class EmbeddedServers:
         """
         if self._lock.take():
             self._stopped.clear()
+            atexit.register(self.stop)  # for who forgets; a killed process takes them along too, see process.py
             threading.Thread(target=self._bound_logs, name="embedded-logs", daemon=True).start()
         try:
             return EmbeddedAddresses(database_url=self.postgres.start(), redis_url=self.redis.start())
@@ -64,6 +66,7 @@ class EmbeddedServers:
             self.postgres.stop()
             self._stopped.set()
             self._lock.release()
+            atexit.unregister(self.stop)
 
     def __enter__(self) -> Self:
         self.start()
