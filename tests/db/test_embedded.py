@@ -77,13 +77,20 @@ def family_of(*pids: int | None) -> list[psutil.Process]:
 
 
 def all_end(processes: list[psutil.Process]) -> bool:
-    """Whether all have ended or do so within seconds; who takes note of it (their parent, or init) is not our matter."""
+    """Whether all have ended or do so within seconds; that somebody takes note of it (reaps them) is not needed."""
     deadline = time.monotonic() + LIMIT_SECONDS
-    while any(process.is_running() and process.status() != psutil.STATUS_ZOMBIE for process in processes):
+    while any(is_alive(process) for process in processes):
         if time.monotonic() > deadline:
             return False
         time.sleep(0.01)
     return True
+
+
+def is_alive(process: psutil.Process) -> bool:
+    try:
+        return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return False
 
 
 def test_the_owner_is_no_superuser_and_owns_the_database(servers: EmbeddedServers) -> None:
