@@ -1,0 +1,1 @@
+"""Adapters to those who do the work; `base.py` says what they have in common."""

@@ -1,0 +1,1 @@
+"""The provider `local`: real sandboxes of this machine, each a folder with a supervisor process of its own."""

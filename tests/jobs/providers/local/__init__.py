@@ -1,0 +1,1 @@
+"""Tests of the sandboxes of this machine, with real processes."""

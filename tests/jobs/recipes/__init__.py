@@ -1,0 +1,1 @@
+"""Tests of the programs that train and serve inside a sandbox."""
