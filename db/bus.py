@@ -1,0 +1,68 @@
+"""The bus: Redis pub/sub, which carries events to every API process, at once and without a promise."""
+
+import zlib
+from collections.abc import Sequence
+from uuid import UUID
+
+import anyio
+import orjson
+from redis.asyncio import Redis
+
+from db.redis import redis_of
+from domain.events import Event
+
+CONTROL = "control"
+"""The channel of revocations: `{"credential": "<uuid>"}`."""
+LARGEST_PAYLOAD = 32 * 1024
+"""Bytes; an event over this travels as its number only, and readers fetch it from the journal."""
+PUBLISH_SECONDS = 2
+
+
+def payload_of(event: Event) -> bytes:
+    """The event as JSON, or only its number where it is large."""
+    payload = orjson.dumps(event.as_json())
+    if len(payload) > LARGEST_PAYLOAD:
+        return orjson.dumps({"v": 1, "stream": str(event.stream), "seq": event.seq})
+    return payload
+
+
+class RedisBus:
+    """Publishes to one of several Redis servers, chosen by the hash of the stream."""
+
+    def __init__(self, urls: Sequence[str]) -> None:
+        self.urls = tuple(urls)
+        self.clients: tuple[Redis, ...] = tuple(redis_of(url) for url in self.urls)
+
+    def place_of(self, channel: str) -> int:
+        """Which of the servers carries this channel; readers ask too."""
+        return zlib.crc32(channel.encode()) % len(self.clients)
+
+    async def publish(self, events: list[Event]) -> None:
+        """Send all events, in order, in one round trip per server."""
+        by_place: dict[int, list[Event]] = {}
+        for event in events:
+            by_place.setdefault(self.place_of(event.stream.channel), []).append(event)
+        with anyio.fail_after(PUBLISH_SECONDS):
+            for place, ours in by_place.items():
+                pipeline = self.clients[place].pipeline(transaction=False)
+                for event in ours:
+                    pipeline.publish(event.stream.channel, payload_of(event))
+                await pipeline.execute()
+
+    async def revoke(self, credential_id: UUID) -> None:
+        """Tell all API processes that a credential ended. They also compare with the database, every few seconds."""
+        message = orjson.dumps({"credential": str(credential_id)})
+        with anyio.move_on_after(PUBLISH_SECONDS):
+            await self.clients[0].publish(CONTROL, message)
+
+    async def ping(self) -> bool:
+        """Whether every server of the bus answers."""
+        with anyio.move_on_after(PUBLISH_SECONDS):
+            for client in self.clients:
+                await client.ping()
+            return True
+        return False
+
+    async def close(self) -> None:
+        for client in self.clients:
+            await client.aclose()

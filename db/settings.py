@@ -1,0 +1,167 @@
+"""Settings of a process, read once from the environment in a `__main__` and then passed."""
+
+import secrets as randomness
+from functools import cached_property
+from pathlib import Path
+from typing import Annotated, Literal, Self
+from urllib.parse import urlsplit
+
+from pydantic import BeforeValidator, Field, SecretStr
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+
+from domain.errors import DomainError
+
+GIB = 1024**3
+SHORTEST_SECRET = 32
+"""Characters of the shortest key that production takes."""
+
+
+def _split(value: object) -> object:
+    """Lists are written with commas or blanks between."""
+    return tuple(value.replace(",", " ").split()) if isinstance(value, str) else value
+
+
+Words = Annotated[tuple[str, ...], NoDecode, BeforeValidator(_split)]
+
+
+class UnsafeSettings(DomainError):
+    """Production refuses to start like this."""
+
+    code = "UNSAFE_SETTINGS"
+    en = "These settings are not safe in production: {problems}"
+    pt = "Estas configurações não são seguras em produção: {problems}"
+
+    def __init__(self, problems: list[str]) -> None:
+        super().__init__(problems="; ".join(problems))
+
+
+class Settings(BaseSettings):
+    """Everything that a deployment may choose. The names are those of the environment, in capitals."""
+
+    model_config = SettingsConfigDict(frozen=True, extra="ignore", env_ignore_empty=True)
+
+    environment: Literal["development", "test", "production"] = "development"
+    database_url: str = ""
+    """The owner's address: migrations only. Empty: `runwire up` starts an embedded server."""
+    api_database_url: str = ""
+    """Empty: the owner's address, in the role `runwire_api`."""
+    worker_database_url: str = ""
+    """Empty: the owner's address, in the role `runwire_worker`."""
+    redis_url: str = ""
+    bus_urls: Words = ()
+    """Pub/sub servers; a stream's is chosen by its hash. Empty: REDIS_URL."""
+    public_url: str = ""
+    """Where the outside reaches the API. Empty: http://HOST:PORT."""
+    apps_url: str = ""
+    """Where the outside reaches served models; best another origin than PUBLIC_URL. Empty: PUBLIC_URL."""
+    allowed_origins: Words = ()
+    """Browser origins, beside our own, that may open sockets and call the API."""
+    secret_keys: Annotated[tuple[SecretStr, ...], NoDecode, BeforeValidator(_split)] = ()
+    """Keys that sign tokens: the first signs, all are accepted."""
+    encryption_keys: Annotated[tuple[SecretStr, ...], NoDecode, BeforeValidator(_split)] = ()
+    """Keys that encrypt stored credentials: the first writes, all read."""
+    data_dir: Path = Path(".runwire")
+    host: str = "127.0.0.1"
+    port: int = Field(default=8000, ge=0, le=65535)
+    log_format: Literal["text", "json"] = "text"
+
+    access_token_seconds: int = 900
+    refresh_token_days: int = 30
+    stream_token_seconds: int = 300
+    grant_seconds: int = 7200
+    """How long a download grant lives; the trainer may renew it while its run lives."""
+    upload_limit_bytes: int = 20 * GIB
+    app_body_limit_bytes: int = 10 * 1024**2
+    local_slots: int = Field(default=4, ge=1)
+    """Trainings that one worker runs on its machine at once; more wait in QUEUED."""
+    local_memory_bytes: int = 2 * GIB
+    local_disk_bytes: int = 5 * GIB
+    run_time_limit_seconds: int = 3600
+    """For runs that do not say their own."""
+    longest_time_limit_seconds: int = 7 * 24 * 3600
+    queue_limit_seconds: int = 6 * 3600
+    """How long a run may wait in QUEUED before it fails with QUEUE_TIMED_OUT."""
+    active_runs_per_user: int = 50
+    sign_in_attempts_per_minute: int = 10
+    introspection: bool = True
+    playground: bool = True
+    sandbox_in_production: bool = False
+    """Whether `local` may run trainings where ENVIRONMENT=production."""
+
+    @cached_property
+    def own_url(self) -> str:
+        """The API's address without a slash at its end."""
+        return (self.public_url or f"http://{_for_url(self.host)}:{self.port}").rstrip("/")
+
+    @cached_property
+    def own_apps_url(self) -> str:
+        return (self.apps_url or self.own_url).rstrip("/")
+
+    @property
+    def has_own_apps_origin(self) -> bool:
+        """Whether served pages live on another origin than the API, so that browsers keep them apart."""
+        return _origin(self.own_apps_url) != _origin(self.own_url)
+
+    @property
+    def is_production(self) -> bool:
+        return self.environment == "production"
+
+    def signing_keys(self) -> tuple[str, ...]:
+        """The keys as text. Outside production a key is made once and kept in DATA_DIR."""
+        if self.secret_keys:
+            return tuple(key.get_secret_value() for key in self.secret_keys)
+        return (_kept_key(self.data_dir / "secret_key"),)
+
+    def problems(self) -> list[str]:
+        """What production does not accept, each with its cure."""
+        found: list[str] = []
+        if not self.secret_keys:
+            found.append("SECRET_KEYS is not set: give at least one random key of 32 characters or more")
+        elif any(len(key.get_secret_value()) < SHORTEST_SECRET for key in self.secret_keys):
+            found.append("SECRET_KEYS holds a key shorter than 32 characters: make one with `openssl rand -base64 32`")
+        host = urlsplit(self.own_url).hostname or ""
+        if not self.public_url or is_loopback(host):
+            found.append("PUBLIC_URL is not set or names this machine only: give the address that the outside reaches")
+        elif not self.public_url.startswith("https://"):
+            found.append("PUBLIC_URL is not https: put a TLS proxy in front and give its address")
+        if not self.database_url and not self.api_database_url:
+            found.append("DATABASE_URL is not set: give a PostgreSQL 15 or newer")
+        if not self.redis_url:
+            found.append("REDIS_URL is not set: give a Redis 6 or newer")
+        if "*" in self.allowed_origins:
+            found.append("ALLOWED_ORIGINS allows every origin: name the front ends")
+        return found
+
+    def checked(self) -> Self:
+        """These settings; raises `UnsafeSettings` where production would not be safe with them."""
+        problems = self.problems() if self.is_production else []
+        if problems:
+            raise UnsafeSettings(problems)
+        return self
+
+
+def is_loopback(host: str) -> bool:
+    return host in ("localhost", "::1", "") or host.startswith("127.") or host.endswith(".localhost")
+
+
+def _for_url(host: str) -> str:
+    host = "127.0.0.1" if host in ("", "0.0.0.0", "::") else host
+    return f"[{host}]" if ":" in host else host
+
+
+def _origin(url: str) -> tuple[str, str | None, int | None]:
+    parts = urlsplit(url)
+    return parts.scheme, parts.hostname, parts.port or {"https": 443, "http": 80}.get(parts.scheme)
+
+
+def _kept_key(path: Path) -> str:
+    """A random key in a file that only we may read; two processes that start at once agree on one."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        with path.open("x") as file:
+            path.chmod(0o600)
+            file.write(randomness.token_urlsafe(48))
+    except FileExistsError:
+        pass
+    key = path.read_text()
+    return key or _kept_key(path)

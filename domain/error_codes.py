@@ -1,0 +1,16 @@
+"""The stable codes of all refusals, of all rooms, as one enum."""
+
+import importlib
+from enum import StrEnum
+
+from domain.errors import error_codes
+
+ROOMS = ("account", "ai_model", "dataset", "deployment", "journal", "training")
+
+for _room in ROOMS:
+    importlib.import_module(f"domain.{_room}.errors")
+importlib.import_module("domain.training.recipes")
+importlib.import_module("domain.viewer")
+importlib.import_module("domain.paging")
+
+ErrorCode = StrEnum("ErrorCode", {code: code for code in error_codes()})

@@ -1,0 +1,57 @@
+"""Values that no log, error or repr may show, and how the product hashes the tokens it hands out."""
+
+import hashlib
+import hmac
+import re
+import secrets
+from dataclasses import dataclass
+
+TOKEN_BYTES = 32
+"""Randomness of every token, grant and key the product makes; base64url of it is 43 characters."""
+
+
+@dataclass(frozen=True, slots=True)
+class Secret:
+    """A string that shows itself only through `reveal()`."""
+
+    value: str
+
+    def reveal(self) -> str:
+        return self.value
+
+    def __repr__(self) -> str:
+        return "Secret(•••)"
+
+    __str__ = __repr__
+
+
+def new_token(prefix: str = "") -> Secret:
+    """A fresh unguessable token: the prefix, then 32 random bytes as base64url."""
+    return Secret(prefix + secrets.token_urlsafe(TOKEN_BYTES))
+
+
+def digest_of(token: str) -> bytes:
+    """What is stored instead of a token. Tokens are random, so one round of SHA-256 is enough."""
+    return hashlib.sha256(token.encode()).digest()
+
+
+def same(left: str | bytes, right: str | bytes) -> bool:
+    """Equality in constant time."""
+    return hmac.compare_digest(_bytes(left), _bytes(right))
+
+
+_TOKEN = re.compile(
+    r"(?P<keep>[?&](?:token|access_token)=)[^&\s\"']+"
+    r"|(?P<bearer>[Bb]earer\s+)[A-Za-z0-9._~+/=-]{16,}"
+    r"|\b(?P<kind>rwk_|rwg_|rwp_|rwr_|rws_)[A-Za-z0-9_-]{8,}"
+    r"|(?P<jwt>\beyJ)[A-Za-z0-9_-]{8,}\.[A-Za-z0-9_-]+\.[A-Za-z0-9_-]+"
+)
+
+
+def masked(text: str) -> str:
+    """The text with everything that looks like one of our tokens replaced, for logs and trainers' output."""
+    return _TOKEN.sub(lambda found: next((group for group in found.groups() if group), "") + "•••", text)
+
+
+def _bytes(value: str | bytes) -> bytes:
+    return value.encode() if isinstance(value, str) else value

@@ -1,0 +1,103 @@
+"""What the training room refuses."""
+
+from domain.errors import Conflict, Invalid, LimitReached, Unavailable
+from domain.training.status import Provider, RunStatus
+
+
+class RunAlreadyEnded(Conflict):
+    """A finished run never moves again."""
+
+    code = "RUN_ALREADY_ENDED"
+    en = "This run has ended already ({status}); start a new one with retryTrainingRun."
+    pt = "Esta execução já terminou ({status}); inicie outra com retryTrainingRun."
+
+    def __init__(self, status: RunStatus) -> None:
+        super().__init__(status=status.value)
+
+
+class RunStillGoing(Conflict):
+    """Only a run that has ended can be tried again."""
+
+    code = "RUN_STILL_GOING"
+    en = "This run is still going ({status}); cancel it or wait for its end before you try it again."
+    pt = "Esta execução ainda está em andamento ({status}); cancele-a ou espere o fim antes de tentar de novo."
+
+    def __init__(self, status: RunStatus) -> None:
+        super().__init__(status=status.value)
+
+
+class IdempotencyKeyReused(Conflict):
+    """The same key, another wish."""
+
+    code = "IDEMPOTENCY_KEY_REUSED"
+    en = "This idempotency key was used for a different run; use a new key for a new run."
+    pt = "Esta chave de idempotência já foi usada para outra execução; use uma chave nova."
+
+    def __init__(self) -> None:
+        super().__init__(field=("idempotencyKey",))
+
+
+class ProviderNotAvailable(Unavailable):
+    """This installation cannot use that provider."""
+
+    code = "PROVIDER_NOT_AVAILABLE"
+    en = "This installation cannot start runs on {provider} yet; use LOCAL."
+    pt = "Esta instalação ainda não pode iniciar execuções em {provider}; use LOCAL."
+
+    def __init__(self, provider: Provider) -> None:
+        super().__init__(field=("provider",), provider=provider.value)
+
+
+class RecipeNeeded(Invalid):
+    """Nothing says what is to be trained."""
+
+    code = "RECIPE_NEEDED"
+    en = "Say what to train: give a recipe, or a trainingConfigId whose config has one."
+    pt = "Diga o que treinar: informe uma receita ou um trainingConfigId que tenha uma."
+
+    def __init__(self) -> None:
+        super().__init__(field=("recipe",))
+
+
+class DatasetNeeded(Invalid):
+    """A recipe without data."""
+
+    code = "DATASET_NEEDED"
+    en = "The recipe {recipe} needs a dataset: give datasetId."
+    pt = "A receita {recipe} precisa de um conjunto de dados: informe datasetId."
+
+    def __init__(self, recipe: str) -> None:
+        super().__init__(field=("datasetId",), recipe=recipe)
+
+
+class NotSupportedHere(Invalid):
+    """The provider cannot follow this part of the wish."""
+
+    code = "NOT_SUPPORTED_BY_PROVIDER"
+    en = "{provider} does not take '{what}'; leave it out."
+    pt = "{provider} não aceita '{what}'; omita esse campo."
+
+    def __init__(self, provider: Provider, what: str) -> None:
+        super().__init__(field=(what,), provider=provider.value, what=what)
+
+
+class BadRunInput(Invalid):
+    """A plain value out of its bounds."""
+
+    code = "BAD_RUN_INPUT"
+    en = "'{what}' must be {rule}."
+    pt = "'{what}' deve ser {rule_pt}."
+
+    def __init__(self, what: str, rule: str, rule_pt: str) -> None:
+        super().__init__(field=(what,), what=what, rule=rule, rule_pt=rule_pt)
+
+
+class TooManyRuns(LimitReached):
+    """More runs at once than a user may have."""
+
+    code = "TOO_MANY_RUNS"
+    en = "You have {limit} runs that have not ended; wait for one or cancel one."
+    pt = "Você tem {limit} execuções que não terminaram; espere ou cancele alguma."
+
+    def __init__(self, limit: int) -> None:
+        super().__init__(limit=limit, retry_after_seconds=30)

@@ -1,0 +1,165 @@
+"""Tables of runs: what was wished, the tries, what the trainer wrote and measured, what it left behind."""
+
+from datetime import datetime
+from typing import Any
+from uuid import UUID
+
+import sqlalchemy as sa
+from sqlmodel import Field, SQLModel
+
+from domain.base import BIG, DOUBLE, JSON_TYPE, TEXT, TEXT_ARRAY, Owned, Row, enum_type
+from domain.training.status import ACTIVE, EndReason, LogLevel, Provider, RunStage, RunStatus
+
+_ACTIVE = ", ".join(f"'{status}'" for status in sorted(ACTIVE))
+
+
+class TrainingConfig(Row, Owned, table=True):
+    """A saved set of settings to start runs from. What a run's own input says goes before it."""
+
+    __tablename__ = "training_configs"
+    __table_args__ = (sa.UniqueConstraint("user_id", "name"),)
+
+    name: str = Field(sa_type=TEXT)
+    provider: Provider | None = Field(default=None, sa_type=enum_type(Provider))  # type: ignore[call-overload]  # SQLModel types sa_type as a class; instances work
+    recipe: str | None = Field(default=None, sa_type=TEXT)
+    hyperparameters: dict[str, Any] = Field(default_factory=dict, sa_type=JSON_TYPE)
+    gpu_types: list[str] = Field(default_factory=list, sa_type=TEXT_ARRAY)  # type: ignore[call-overload]  # as above
+    image: str | None = Field(default=None, sa_type=TEXT)
+    time_limit_seconds: int | None = None
+    updated_at: datetime
+
+
+class TrainingRun(Row, Owned, table=True):
+    """A user's wish to have something trained, and where it stands."""
+
+    __tablename__ = "training_runs"
+    __table_args__ = (
+        sa.UniqueConstraint("user_id", "idempotency_key"),
+        sa.CheckConstraint("progress >= 0 AND progress <= 100", name="progress"),
+        sa.Index("ix_training_runs_due", "next_check_at", postgresql_where=sa.text(f"status IN ({_ACTIVE})")),
+        sa.Index("ix_training_runs_tags", "tags", postgresql_using="gin"),
+    )
+
+    model_id: UUID = Field(foreign_key="ai_models.id", ondelete="CASCADE", index=True)
+    dataset_id: UUID | None = Field(default=None, foreign_key="datasets.id", index=True)
+    training_config_id: UUID | None = None
+    retry_of_id: UUID | None = None
+    provider: Provider = Field(sa_type=enum_type(Provider))  # type: ignore[call-overload]  # as above
+    recipe: str | None = Field(default=None, sa_type=TEXT)
+    hyperparameters: dict[str, Any] = Field(default_factory=dict, sa_type=JSON_TYPE)
+    tags: list[str] = Field(default_factory=list, sa_type=TEXT_ARRAY)  # type: ignore[call-overload]  # as above
+    notes: dict[str, Any] = Field(default_factory=dict, sa_column=sa.Column("metadata", JSON_TYPE, nullable=False))
+    """`metadata` everywhere but here, where SQLAlchemy keeps that name for itself."""
+    deploy: bool = True
+    time_limit_seconds: int
+    budget_micros: int | None = Field(default=None, sa_type=BIG)
+    idempotency_key: str | None = Field(default=None, sa_type=TEXT)
+    request_digest: str | None = Field(default=None, sa_type=TEXT)
+    """What the idempotency key was first used for."""
+
+    status: RunStatus = Field(default=RunStatus.QUEUED, sa_type=enum_type(RunStatus))  # type: ignore[call-overload]  # as above
+    stage: RunStage = Field(default=RunStage.WAITING, sa_type=enum_type(RunStage))  # type: ignore[call-overload]  # as above
+    progress: float = Field(default=0.0, sa_type=DOUBLE)
+    progress_estimated: bool = True
+    eta_seconds: float | None = Field(default=None, sa_type=DOUBLE)
+    end_reason: EndReason | None = Field(default=None, sa_type=enum_type(EndReason))  # type: ignore[call-overload]  # as above
+    error_message: str | None = Field(default=None, sa_type=TEXT)
+    cost_micros: int = Field(default=0, sa_type=BIG)
+    attempt: int = 0
+    seq: int = Field(default=0, sa_type=BIG)
+    """The number of the run's newest event."""
+    log_lines: int = Field(default=0, sa_type=BIG)
+    app_slug: str | None = Field(default=None, sa_type=TEXT)
+    """Slug of the app that serves the result; the address is built from it on read."""
+    started_at: datetime | None = None
+    """When the trainer's program began."""
+    ended_at: datetime | None = None
+    suspected_at: datetime | None = None
+    last_signal_at: datetime | None = None
+    announced_progress: float = Field(default=0.0, sa_type=DOUBLE)
+    announced_at: datetime | None = None
+    """The last `run.progressed` event, since those are at most two a second."""
+
+    next_check_at: datetime
+    """When a worker must look at the run again."""
+    lease_owner: UUID | None = None
+    lease_until: datetime | None = None
+
+
+class RunAttempt(Row, Owned, table=True):
+    """One try of a run at one provider."""
+
+    __tablename__ = "run_attempts"
+    __table_args__ = (sa.UniqueConstraint("run_id", "number"),)
+
+    run_id: UUID = Field(foreign_key="training_runs.id", ondelete="CASCADE")
+    number: int
+    provider: Provider = Field(sa_type=enum_type(Provider))  # type: ignore[call-overload]  # as above
+    tag: str = Field(sa_type=TEXT, unique=True)
+    reference: str | None = Field(default=None, sa_type=TEXT)
+    """The provider's own id."""
+    provider_url: str | None = Field(default=None, sa_type=TEXT)
+    end_reason: EndReason | None = Field(default=None, sa_type=enum_type(EndReason))  # type: ignore[call-overload]  # as above
+    error_message: str | None = Field(default=None, sa_type=TEXT)
+    cost_micros: int = Field(default=0, sa_type=BIG)
+    log_offset: int = Field(default=0, sa_type=BIG)
+    """How far the provider's log was read; commits together with the lines."""
+    started_at: datetime | None = None
+    ended_at: datetime | None = None
+
+
+class LogLine(SQLModel, table=True):
+    """One line that a trainer wrote, numbered within its run."""
+
+    __tablename__ = "run_logs"
+    __table_args__ = (sa.PrimaryKeyConstraint("run_id", "line"),)
+
+    run_id: UUID = Field(foreign_key="training_runs.id", ondelete="CASCADE", primary_key=True)
+    line: int = Field(primary_key=True, sa_type=BIG)
+    user_id: UUID = Field(foreign_key="users.id", ondelete="CASCADE")
+    attempt: int
+    at: datetime
+    level: LogLevel = Field(sa_type=enum_type(LogLevel))  # type: ignore[call-overload]  # as above
+    text: str = Field(sa_type=TEXT)
+
+
+class MetricPoint(SQLModel, table=True):
+    """One value of one metric at one step of one attempt."""
+
+    __tablename__ = "run_metrics"
+    __table_args__ = (sa.PrimaryKeyConstraint("run_id", "name", "attempt", "step"),)
+
+    run_id: UUID = Field(foreign_key="training_runs.id", ondelete="CASCADE", primary_key=True)
+    name: str = Field(primary_key=True, sa_type=TEXT)
+    attempt: int = Field(primary_key=True)
+    step: int = Field(primary_key=True, sa_type=BIG)
+    user_id: UUID = Field(foreign_key="users.id", ondelete="CASCADE")
+    value: float = Field(sa_type=DOUBLE)
+    at: datetime
+
+
+class Artifact(Row, Owned, table=True):
+    """A file that training left behind."""
+
+    __tablename__ = "run_artifacts"
+    __table_args__ = (sa.UniqueConstraint("run_id", "attempt", "name"),)
+
+    run_id: UUID = Field(foreign_key="training_runs.id", ondelete="CASCADE")
+    attempt: int
+    name: str = Field(sa_type=TEXT)
+    location: str = Field(sa_type=TEXT)
+    bytes: int = Field(sa_type=BIG)
+    sha256: str = Field(sa_type=TEXT)
+    details: dict[str, Any] = Field(default_factory=dict, sa_type=JSON_TYPE)
+
+
+class WorkerProcess(SQLModel, table=True):
+    """A worker that was seen lately; belongs to nobody."""
+
+    __tablename__ = "workers"
+
+    id: UUID = Field(primary_key=True)
+    host: str = Field(sa_type=TEXT)
+    pid: int
+    started_at: datetime
+    seen_at: datetime

@@ -1,0 +1,95 @@
+"""What any signal says about a run: the only thing that `training.record` takes.
+
+A report is plain data. It may come late, twice or out of order; folding it is `training/fold.py`.
+"""
+
+from dataclasses import dataclass
+from datetime import datetime
+
+from domain.training.status import EndReason, LogLevel, ReportSource, RunStage, RunStatus
+
+
+@dataclass(frozen=True, slots=True)
+class LogText:
+    """One whole line that a trainer wrote, without its line end, at most 8,192 characters."""
+
+    text: str
+    at: datetime
+    level: LogLevel = LogLevel.INFO
+
+
+@dataclass(frozen=True, slots=True)
+class LogChunk:
+    """The lines between two offsets of an attempt's log.
+
+    It is stored only if the attempt's log was read up to exactly `start` before; so a chunk that comes twice, or
+    that another worker read too, is taken once.
+    """
+
+    start: int
+    """Where the provider's log was read from: bytes for a file, characters for a growing text."""
+    end: int
+    lines: tuple[LogText, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """One value of one metric at one step. Finite."""
+
+    name: str
+    step: int
+    value: float
+    at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class StoredArtifact:
+    """A file that training produced, where the provider keeps it."""
+
+    name: str
+    location: str
+    """A path or address that only the provider's adapter understands."""
+    bytes: int
+    sha256: str
+    """Hex."""
+    details: dict[str, object]
+    """What the trainer says of it: metrics, columns, classes, a stored row to prove a deployment with."""
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """A provider's or script's own word that it has ended."""
+
+    end_reason: EndReason
+    message: str | None = None
+
+    @property
+    def succeeded(self) -> bool:
+        return self.end_reason is EndReason.SUCCEEDED
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """Everything one signal said at once; whatever it did not say is None or empty."""
+
+    source: ReportSource
+    attempt: int
+    at: datetime
+    """The signal's own time, UTC."""
+    event_id: str | None = None
+    """The provider's id of the signal, where it has one."""
+    status: RunStatus | None = None
+    """PREPARING, TRAINING or DEPLOYING; ends are told by `outcome`."""
+    stage: RunStage | None = None
+    percent: float | None = None
+    """The trainer's own progress, 0 to 100. Overall progress is `10 + 0.85 · percent`."""
+    eta_seconds: float | None = None
+    """Seconds until training ends, in the trainer's own words."""
+    log: LogChunk | None = None
+    readings: tuple[Reading, ...] = ()
+    artifact: StoredArtifact | None = None
+    outcome: Outcome | None = None
+    suspicion: str | None = None
+    """Silence or 404: inferred, so it ends nothing by itself."""
+    vanished: bool = False
+    """The provider itself says that the work is gone without a word: the attempt is over, the run may try again."""

@@ -1,0 +1,17 @@
+"""`python -m jobs`: one worker process."""
+
+import asyncio
+
+from db.logs import configure_logging
+from db.settings import Settings
+from jobs.worker import work
+
+
+def main() -> None:
+    settings = Settings().checked()
+    configure_logging(settings)
+    asyncio.run(work(settings))
+
+
+if __name__ == "__main__":
+    main()

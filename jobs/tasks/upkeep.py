@@ -1,0 +1,123 @@
+"""What a crash, a lost message or time leaves behind, found in rows."""
+
+import logging
+from collections.abc import Sequence
+from datetime import timedelta
+
+import sqlalchemy as sa
+from sqlmodel import col, select
+
+from domain.account.model import RefreshToken, UserSession
+from domain.deployment.model import Resource, ResourceKind, ResourceStatus
+from domain.journal.model import FeedEvent, RunEvent
+from domain.journal.service import append_feed_event
+from domain.training.model import LogLine, TrainingRun
+from domain.training.status import FINAL
+from jobs.context import JobContext
+from jobs.providers.base import ProviderError, ProviderLost
+
+logger = logging.getLogger("runwire.jobs")
+
+KEPT_WHOLE = timedelta(days=30)
+"""After a run's end its whole stream is kept so long; then its status, stage and deployment events only."""
+KEPT_FOR_EVER = ("run.status_changed", "run.stage_changed", "run.attempt_started", "run.deployment_ready")
+SESSIONS_KEPT = timedelta(days=30)
+BATCH = 1000
+
+
+async def end_resources(context: JobContext) -> int:
+    """End what no run owns any more: nothing stays alive that nobody watches. Gives how many ended."""
+    ended = 0
+    for resource in await _ownerless(context):
+        trainer = context.trainers.get(resource.provider)
+        if trainer is None:
+            continue
+        try:
+            reference = resource.reference or await trainer.find(resource.tag)
+            gone = reference is None or await trainer.stop(reference)
+        except ProviderLost:
+            gone = True
+        except ProviderError as error:
+            logger.warning("A resource would not end; it is tried again.", extra={"resource_id": str(resource.id)})
+            await _note(context, resource, str(error))
+            continue
+        if gone:
+            await _ended(context, resource)
+            ended += 1
+    return ended
+
+
+async def _ownerless(context: JobContext) -> Sequence[Resource]:
+    """Training resources whose run is over, or whose attempt is."""
+    statement = (
+        select(Resource)
+        .join(TrainingRun, col(TrainingRun.id) == col(Resource.run_id))
+        .where(
+            Resource.kind == ResourceKind.TRAINING,
+            col(Resource.status) != ResourceStatus.ENDED,
+            sa.or_(
+                col(TrainingRun.status).in_(sorted(FINAL)),
+                ~col(Resource.tag).endswith(sa.func.concat("-", sa.cast(col(TrainingRun.attempt), sa.Text))),
+            ),
+        )
+        .limit(100)
+    )
+    async with context.begin() as work:
+        return (await work.session.exec(statement)).all()
+
+
+async def _note(context: JobContext, resource: Resource, error: str) -> None:
+    async with context.begin() as work:
+        row = await work.session.get(Resource, resource.id)
+        if row is not None:
+            row.status, row.last_error = ResourceStatus.ENDING, error
+
+
+async def _ended(context: JobContext, resource: Resource) -> None:
+    async with context.begin() as work:
+        row = await work.session.get(Resource, resource.id, with_for_update=True, populate_existing=True)
+        if row is None or row.status is ResourceStatus.ENDED:
+            return
+        row.status, row.ended_at, row.last_error = ResourceStatus.ENDED, work.now, None
+        row.age_seconds = (work.now - row.created_at).total_seconds()
+        data = {
+            "resourceId": str(row.id),
+            "runId": str(row.run_id),
+            "provider": row.provider.value,
+            "kind": row.kind.value,
+            "costMicros": row.cost_micros,
+        }
+        await append_feed_event(work, row.user_id, "resource.ended", data)
+
+
+async def forget_old_events(context: JobContext) -> None:
+    """Retention: streams of runs that ended long ago keep only what tells their story; so do feeds."""
+    async with context.begin() as work:
+        before = work.now - KEPT_WHOLE
+        old = select(TrainingRun.id).where(col(TrainingRun.ended_at) < before)
+        keys = (
+            select(RunEvent.run_id, RunEvent.seq)
+            .where(col(RunEvent.run_id).in_(old), col(RunEvent.type).not_in(KEPT_FOR_EVER))
+            .limit(BATCH)
+        )
+        await work.session.exec(sa.delete(RunEvent).where(sa.tuple_(col(RunEvent.run_id), col(RunEvent.seq)).in_(keys)))
+        feed = select(FeedEvent.user_id, FeedEvent.seq).where(col(FeedEvent.at) < before).limit(BATCH)
+        await work.session.exec(
+            sa.delete(FeedEvent).where(sa.tuple_(col(FeedEvent.user_id), col(FeedEvent.seq)).in_(feed))
+        )
+        lines = select(LogLine.run_id, LogLine.line).where(col(LogLine.run_id).in_(old)).limit(BATCH)
+        await work.session.exec(sa.delete(LogLine).where(sa.tuple_(col(LogLine.run_id), col(LogLine.line)).in_(lines)))
+
+
+async def forget_old_sessions(context: JobContext) -> None:
+    """Sessions that ended a month ago, and the refresh tokens that they had."""
+    async with context.begin() as work:
+        before = work.now - SESSIONS_KEPT
+        await work.session.exec(
+            sa.delete(RefreshToken).where(col(RefreshToken.used_at).is_not(None), col(RefreshToken.created_at) < before)
+        )
+        await work.session.exec(
+            sa.delete(UserSession).where(
+                sa.or_(col(UserSession.expires_at) < before, col(UserSession.revoked_at) < before)
+            )
+        )
