@@ -1,0 +1,1 @@
+"""Live updates: the transports that carry them, and what is open at the moment."""
