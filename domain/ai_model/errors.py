@@ -1,0 +1,45 @@
+"""What the ai_model room refuses."""
+
+from domain.errors import Conflict, Invalid
+from domain.training.status import Provider
+
+
+class BadModelName(Invalid):
+    """A name that cannot be shown on one line."""
+
+    code = "BAD_MODEL_NAME"
+    en = "A model's name must be 1 to {longest} printable characters."
+    pt = "O nome de um modelo deve ter de 1 a {longest} caracteres imprimíveis."
+
+    def __init__(self, longest: int) -> None:
+        super().__init__(field=("modelName",), longest=longest)
+
+
+class VersionNotSupported(Invalid):
+    """Only models that a remote provider keeps have versions there."""
+
+    code = "VERSION_NOT_SUPPORTED"
+    en = "Only remote providers keep versions, and this model was trained on {provider}; leave providerVersion out."
+    pt = "Só provedores remotos guardam versões, e este modelo foi treinado em {provider}; omita providerVersion."
+
+    def __init__(self, provider: Provider) -> None:
+        super().__init__(field=("providerVersion",), provider=provider.value)
+
+
+class ModelNotTrained(Conflict):
+    """There is nothing to serve yet."""
+
+    code = "MODEL_NOT_TRAINED"
+    en = "This model has not been trained yet; start a run with startTrainingRun and wait until it is READY."
+    pt = "Este modelo ainda não foi treinado; inicie uma execução com startTrainingRun e espere até ficar READY."
+
+
+class ModelIsDeploying(Conflict):
+    """A run of the model is about to put it at its address."""
+
+    code = "MODEL_IS_DEPLOYING"
+    en = "A run of this model is deploying it at this moment; wait for its end, then try again if it failed."
+    pt = "Uma execução deste modelo está publicando-o neste momento; espere o fim e tente de novo se falhar."
+
+    def __init__(self) -> None:
+        super().__init__(retry_after_seconds=5)

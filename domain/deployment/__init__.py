@@ -1,0 +1,1 @@
+"""Deployments: apps with stable addresses, what answers there at the moment, and what that costs."""

@@ -1,0 +1,1 @@
+"""Tests of the ai_model room."""
