@@ -201,6 +201,8 @@ class Socket(Generic[ContextT]):
                         del self.running[id]
                         return await self._send(messages.error(id, answer.payload["errors"]))
                     await self._send(messages.next_(id, answer.payload))
+                    # Neither a source with a backlog nor a transport with room gives way to others by itself.
+                    await asyncio.sleep(0)
             if self.running.get(id) is task:
                 del self.running[id]
                 await self._send(messages.complete(id))

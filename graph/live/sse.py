@@ -82,6 +82,8 @@ class EventStream:
             async with aclosing(answers):
                 async for answer in answers:
                     await self._send(self._event(answer.payload))
+                    # Neither a source with a backlog nor a transport with room gives way to others by itself.
+                    await asyncio.sleep(0)
             await self._send(COMPLETE)
             self.connection.close(CloseCode.NORMAL)
         except CloseSocket as wish:

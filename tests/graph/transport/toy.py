@@ -14,6 +14,7 @@ import orjson
 import strawberry
 from strawberry.types import Info
 from websockets.asyncio.client import ClientConnection, connect
+from websockets.exceptions import ConnectionClosed
 from websockets.typing import Subprotocol
 
 from domain.clock import FixedClock
@@ -279,9 +280,11 @@ class Client:
     async def closed(self) -> tuple[int | None, str | None]:
         """The code and reason that the server closes with, after whatever it still has to say."""
         async with asyncio.timeout(5):
-            async for _ in self.raw:
-                pass
-            await self.raw.wait_closed()
+            try:
+                while True:
+                    await self.raw.recv()
+            except ConnectionClosed:
+                await self.raw.wait_closed()
         return self.raw.close_code, self.raw.close_reason
 
 
