@@ -78,6 +78,12 @@ async def begin_deployment(work: UnitOfWork, app: App, run: TrainingRun, provide
     return deployment
 
 
+async def deployment_of_run(work: UnitOfWork, run: TrainingRun) -> Deployment:
+    """The deployment of a run's result, begun if there is none; the run's row is locked."""
+    model = await work.session.get_one(AIModel, run.model_id)
+    return await begin_deployment(work, await app_of_model(work, model), run, run.provider)
+
+
 async def deploy_model(work: UnitOfWork, viewer: Viewer, *, model_id: UUID) -> AIModel:
     """Serve the model's trained version at its address, by a job. One that is served already stays as it is.
 
