@@ -22,10 +22,13 @@ from domain.training.recipe_errors import (
 )
 from domain.training.recipes import checked_hyperparameters, recipes
 
-NUMBERS = [{"name": "width", "kind": "number"}, {"name": "height", "kind": "number"}]
-FLOWERS = [*NUMBERS, {"name": "label", "kind": "text", "distinct": 3}]
-HOUSES = [*NUMBERS, {"name": "target", "kind": "number", "distinct": 90}]
-SENTENCES = [{"name": "sentence", "kind": "text"}, {"name": "label", "kind": "text", "distinct": 2}]
+NUMBERS: list[dict[str, Any]] = [{"name": "width", "kind": "number"}, {"name": "height", "kind": "number"}]
+FLOWERS: list[dict[str, Any]] = [*NUMBERS, {"name": "label", "kind": "text", "distinct": 3}]
+HOUSES: list[dict[str, Any]] = [*NUMBERS, {"name": "target", "kind": "number", "distinct": 90}]
+SENTENCES: list[dict[str, Any]] = [
+    {"name": "sentence", "kind": "text"},
+    {"name": "label", "kind": "text", "distinct": 2},
+]
 
 
 def test_defaults_are_filled_in_and_columns_chosen() -> None:
