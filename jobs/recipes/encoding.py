@@ -89,7 +89,13 @@ def encode_rows(encoder: Mapping[str, Any], rows: Sequence[Mapping[str, object]]
                 raise BadRows("NOT_A_NUMBER", message, index, name) from None
         for place, name in enumerate(text_names):
             texts[index, place] = cell(row, name, index).strip()
-    return _encode(encoder, numbers, texts)
+    with np.errstate(over="ignore"):
+        matrix = _encode(encoder, numbers, texts)
+    too_large = ~np.isfinite(matrix).all(axis=1)
+    if too_large.any():
+        index = int(np.argmax(too_large))
+        raise BadRows("OUT_OF_RANGE", f"Row {index}: its numbers are too large for this model.", index)
+    return matrix
 
 
 def cell(row: Mapping[str, object], name: str, index: int) -> str:

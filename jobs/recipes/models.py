@@ -47,10 +47,17 @@ def predict(bundle: Mapping[str, Any], rows: Sequence[Mapping[str, object]]) -> 
     description = bundle["description"]
     model = bundle["model"]
     features = bundle_features(bundle, rows)
+    with np.errstate(all="ignore"):
+        return _answers(description, bundle, model, features)
+
+
+def _answers(description: Mapping[str, Any], bundle: Mapping[str, Any], model: Any, features: Any) -> dict[str, Any]:
     if description["classes"] is None:
         values = model.predict(features) * bundle["spread"] + bundle["center"]
+        _check_finite(values)
         return {"predictions": [float(value) for value in values]}
     probabilities = np.asarray(model.predict_proba(features))
+    _check_finite(probabilities.sum(axis=1))
     classes = [description["classes"][int(place)] for place in model.classes_]
     return {
         "predictions": [classes[int(place)] for place in probabilities.argmax(axis=1)],
@@ -59,6 +66,13 @@ def predict(bundle: Mapping[str, Any], rows: Sequence[Mapping[str, object]]) -> 
             for row in probabilities
         ],
     }
+
+
+def _check_finite(values: Any) -> None:
+    """Absurdly large numbers in a row overflow on their way through a model."""
+    for index, value in enumerate(values):
+        if not np.isfinite(value):
+            raise BadRows("OUT_OF_RANGE", f"Row {index}: its numbers are too large for this model.", index)
 
 
 def bundle_features(bundle: Mapping[str, Any], rows: Sequence[Mapping[str, object]]) -> Any:

@@ -143,6 +143,11 @@ class Handler(BaseHTTPRequestHandler):
             self._json(HTTPStatus.OK, self.app.answer(body))
         except Refusal as refusal:
             self._refuse(refusal)
+        except Exception as error:
+            say(f"ERROR {type(error).__name__}: {error}")
+            self.close_connection = True
+            message = "The app failed on this request."
+            self._refuse(Refusal(HTTPStatus.INTERNAL_SERVER_ERROR, "INTERNAL", message))
 
     def _body(self) -> bytes:
         """The request's body; what was not read ends the connection."""

@@ -55,8 +55,8 @@ def python_of(folder: Path) -> Path:
     return folder / "bin" / "python"
 
 
-def pins(text: str) -> list[Pin]:
-    """What a requirements file with hashes asks of this Python."""
+def pins(text: str, python: tuple[int, ...] = sys.version_info[:3]) -> list[Pin]:
+    """What a requirements file with hashes asks of a Python of this version."""
     found = []
     for line in text.splitlines():
         if not line.strip() or line.startswith((" ", "\t", "#")):
@@ -66,7 +66,7 @@ def pins(text: str) -> list[Pin]:
             raise ProviderRefused(f"The recipe's requirements hold a line that pins nothing: {line.strip()[:80]}")
         if match["sign"] is not None:
             limit = tuple(int(part) for part in match["python"].split("."))
-            older = sys.version_info[: len(limit)] < limit
+            older = python[: len(limit)] < limit
             if older != (match["sign"] == "<"):
                 continue
         found.append(Pin(match["name"], match["version"]))
