@@ -5,7 +5,7 @@ from uuid import UUID
 
 from sqlmodel import Field
 
-from domain.base import BIG, BYTES, JSON_TYPE, TEXT, TEXT_ARRAY, Owned, Row, SQLModel, enum_type
+from domain.base import BIG, BYTES, JSON_TYPE, TEXT, TEXT_ARRAY, Owned, Row, enum_type
 from domain.viewer import Locale
 
 
@@ -19,7 +19,7 @@ class User(Row, table=True):
     name: str = Field(default="", sa_type=TEXT)
     password_hash: str = Field(sa_type=TEXT)
     """argon2id, with its parameters."""
-    locale: Locale = Field(default=Locale.EN, sa_type=enum_type(Locale))  # type: ignore[call-overload]  # SQLModel types sa_type as a class; instances work
+    locale: Locale = Field(default=Locale.EN, sa_type=enum_type(Locale))
     feed_seq: int = Field(default=0, sa_type=BIG)
     """The number of the newest event in the user's feed."""
 
@@ -61,7 +61,7 @@ class ApiKey(Row, Owned, table=True):
     prefix: str = Field(sa_type=TEXT)
     """The first characters, so that people can tell their keys apart."""
     hash: bytes = Field(sa_type=BYTES, unique=True)
-    scopes: list[str] = Field(sa_type=TEXT_ARRAY)  # type: ignore[call-overload]  # as above
+    scopes: list[str] = Field(sa_type=TEXT_ARRAY)
     expires_at: datetime | None = None
     last_used_at: datetime | None = None
     revoked_at: datetime | None = None
@@ -79,6 +79,3 @@ class AuditEntry(Row, Owned, table=True):
     credential_id: UUID | None = None
     subject_id: UUID | None = None
     details: dict[str, object] = Field(default_factory=dict, sa_type=JSON_TYPE)
-
-
-__all__ = ["ApiKey", "AuditEntry", "RefreshToken", "SQLModel", "User", "UserSession"]
