@@ -27,7 +27,7 @@ BodyLimitOf: TypeAlias = Callable[[str], int | None]
 
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{8,64}\Z")
 _LONGEST_LOGGED_PATH = 500
-_SWALLOW_SECONDS = 1.0
+_SWALLOW_SECONDS = 0.5
 
 
 @dataclass(frozen=True, slots=True)
@@ -202,6 +202,7 @@ class _Answer:
 
     def log(self) -> None:
         path = masked(self.scope["path"])[:_LONGEST_LOGGED_PATH]
+        path = "".join(character if character.isprintable() else "?" for character in path)
         client = self.scope.get("client")
         facts = {
             "request_id": self.request_id,

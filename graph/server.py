@@ -9,7 +9,7 @@ from collections.abc import Awaitable, Callable
 from typing import Any
 
 import uvicorn
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
 
 logger = logging.getLogger("runwire.server")
@@ -65,6 +65,16 @@ class BoundedHttp(HttpToolsProtocol):
         self._stop_head_timer()
         if not self.transport.is_closing():
             super().on_headers_complete()
+
+    def _start_asgi_task(self, cycle: RequestResponseCycle, app: Any) -> None:
+        async def watched(scope: Any, receive: Any, send: Any) -> None:
+            try:
+                await app(scope, receive, send)
+            finally:
+                if not (cycle.response_complete and cycle.keep_alive):
+                    self.loop.call_later(self.linger_seconds, self.transport.abort)
+
+        super()._start_asgi_task(cycle, watched)
 
     def timeout_keep_alive_handler(self) -> None:
         super().timeout_keep_alive_handler()

@@ -45,6 +45,9 @@ class EventStream:
     """One response body. Its owner task waits for the end; a writer, a heartbeat and a watch on the client live in its
     group and never outlive it."""
 
+    heartbeat: bytes = HEARTBEAT
+    complete: bytes = COMPLETE
+
     def __init__(
         self,
         connection: Connection,
@@ -65,6 +68,7 @@ class EventStream:
         """Answer with all that `answers` yields. Returns after its clean-up, whoever ended the stream."""
         started = [(b"content-type", b"text/event-stream; charset=utf-8"), (b"x-accel-buffering", b"no"), *headers]
         await self.transport_send({"type": "http.response.start", "status": 200, "headers": started})
+        await self._send(self.heartbeat)  # makes proxies pass the headers on before there is an event
         async with asyncio.TaskGroup() as group:
             helpers = [
                 group.create_task(self._write(answers)),
@@ -84,16 +88,16 @@ class EventStream:
                     await self._send(self._event(answer.payload))
                     # Neither a source with a backlog nor a transport with room gives way to others by itself.
                     await asyncio.sleep(0)
-            await self._send(COMPLETE)
+            await self._send(self.complete)
             self.connection.close(CloseCode.NORMAL)
         except CloseSocket as wish:
             self.connection.close(wish.close_code, wish.close_reason)
 
     async def _beat(self) -> None:
         while True:
-            if not self.writing.locked():
-                await self._send(HEARTBEAT)  # the first one makes proxies pass the headers on
             await asyncio.sleep(self.settings.heartbeat_seconds)
+            if not self.writing.locked():
+                await self._send(HEARTBEAT)
 
     async def _watch_client(self) -> None:
         while (await self.receive())["type"] != "http.disconnect":

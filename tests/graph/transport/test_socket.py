@@ -10,6 +10,7 @@ from websockets.exceptions import InvalidStatus
 from websockets.typing import Subprotocol
 
 from graph.live.connections import CloseCode
+from graph.server import BoundedSocket
 from graph.transport import TransportSettings
 from tests.graph.transport.toy import ALICES_SESSION, NOW, Client, Toy, serving, until
 
@@ -445,8 +446,9 @@ async def test_draining_closes_with_1012_and_takes_no_more() -> None:
             assert await late.closed() == (1012, "Service restart")
 
 
-async def test_a_slow_reader_slows_its_own_source_only() -> None:
+async def test_a_slow_reader_slows_its_own_source_only(monkeypatch: pytest.MonkeyPatch) -> None:
     """A reader that takes nothing: its source stops being asked after what buffers hold, and others go on."""
+    monkeypatch.setattr(BoundedSocket, "linger_seconds", 0.1)
     settings = TransportSettings(send_seconds=0.5, close_seconds=0.05)
     async with serving(settings) as toy, toy.socket() as other, toy.socket(max_queue=1) as slow:
         slow.raw.transport.pause_reading()
@@ -455,6 +457,7 @@ async def test_a_slow_reader_slows_its_own_source_only() -> None:
         await other.say(subscribe("1", "subscription { count(to: 50) }"))
         assert [(await other.hear())["type"] for _ in range(51)] == ["next"] * 50 + ["complete"]
         await until(lambda: len(toy.connections) == 1)  # cut, since nothing was read for send_seconds
+        await until(lambda: len(toy.server.server_state.connections) == 1)
         assert toy.trace.produced < 500
         slow.raw.transport.abort()
 

@@ -125,6 +125,12 @@ class Query:
         raise ConnectionRefusedError("postgres://secret@db")
 
     @strawberry.field
+    async def nap(self) -> str:
+        print("napping", flush=True)
+        await asyncio.sleep(0.3)
+        return "rested"
+
+    @strawberry.field
     async def hang(self, info: ToyInfo) -> str:
         info.context.trace.hanging.set()
         await asyncio.Event().wait()
