@@ -11,6 +11,7 @@ Only POST with a JSON body is a request: no GET, no forms, no batches. A browser
 origin without asking first, which is the protection against cross-site requests; credentials are Bearer only.
 """
 
+import asyncio
 import logging
 import secrets
 from collections.abc import Awaitable, Callable
@@ -132,7 +133,7 @@ class GraphQLEndpoint(Generic[ContextT]):
         problem = check_body_headers(headers)
         if problem is not None:
             raise HttpRefusal(415, "UNSUPPORTED_MEDIA_TYPE", problem, (b"accept-post", JSON.encode()))
-        viewer = await self.authenticate(header(headers, b"authorization"))
+        viewer = await self._who(header(headers, b"authorization"))
         locale = locale_of(viewer, locale_asked(header(headers, b"accept-language")))
         viewer = replace(viewer, locale=locale)
         facts = RequestFacts(request_id, locale, client_address(scope), header(headers, b"user-agent") or "")
@@ -151,6 +152,13 @@ class GraphQLEndpoint(Generic[ContextT]):
             raise HttpRefusal(406, "NOT_ACCEPTABLE", wanted)
         answer = await self.operations.run(prepared, request, viewer, facts)
         await self._send_answer(send, answer, accepted.json)
+
+    async def _who(self, authorization: str | None) -> Viewer:
+        try:
+            async with asyncio.timeout(self.settings.execution_seconds):
+                return await self.authenticate(authorization)
+        except TimeoutError:
+            raise Unavailable from None
 
     async def _body(self, headers: Any, receive: Receive) -> bytes:
         most = self.settings.body_bytes

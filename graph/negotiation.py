@@ -1,4 +1,4 @@
-"""What a client sends and what it takes, by its `Content-Type`, `Content-Encoding` and `Accept`."""
+"""What a client sends, what it takes and where it comes from, by the headers of its request."""
 
 from dataclasses import dataclass
 
@@ -57,3 +57,19 @@ def check_body_headers(headers: Headers) -> str | None:
         if name.strip() == "charset" and value.strip().strip('"') not in ("utf-8", "utf8"):
             return "Send the body in UTF-8."
     return None
+
+
+def is_origin_allowed(headers: Headers, allowed: frozenset[str]) -> bool:
+    """Whether a browser on this page may connect. Programs send no `Origin`, and are allowed.
+
+    The own origin is that of the `Host` the client asked for. A browser cannot forge either header."""
+    origins = [value.decode("latin-1").strip() for name, value in headers if name == b"origin"]
+    if not origins:
+        return True
+    if len(origins) > 1:
+        return False
+    origin = origins[0].lower()
+    if "*" in allowed or origin in {entry.lower().rstrip("/") for entry in allowed}:
+        return True
+    hosts = [value.decode("latin-1").strip().lower() for name, value in headers if name == b"host"]
+    return len(hosts) == 1 and origin in (f"http://{hosts[0]}", f"https://{hosts[0]}")

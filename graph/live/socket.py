@@ -29,6 +29,7 @@ from graph.live.connections import (
     TooManyConnections,
     close_reason,
 )
+from graph.negotiation import is_origin_allowed
 from graph.operations import AnswerKind, Operations, as_graphql_error, locale_of
 from graph.transport import BadRequest, RequestFacts, TransportSettings, client_address, header, locale_asked
 
@@ -89,7 +90,7 @@ class Socket(Generic[ContextT]):
         """Serve the socket until it has ended and all of its tasks have."""
         if (await self.receive())["type"] != "websocket.connect":
             return
-        if not is_origin_allowed(self.scope, self.settings.allowed_origins):
+        if not is_origin_allowed(self.scope["headers"], self.settings.allowed_origins):
             return await self._refuse_handshake()
         if messages.SUBPROTOCOL not in self.scope.get("subprotocols", ()):
             await self.transport_send({"type": "websocket.accept"})
@@ -270,19 +271,3 @@ class Socket(Generic[ContextT]):
             }
         )
         await self.transport_send({"type": "websocket.http.response.body", "body": body})
-
-
-def is_origin_allowed(scope: Any, allowed: frozenset[str]) -> bool:
-    """Whether a browser on this page may connect. Programs send no `Origin`, and are allowed.
-
-    The own origin is that of the `Host` the client asked for. A browser cannot forge either header."""
-    origins = [value.decode("latin-1").strip() for name, value in scope["headers"] if name == b"origin"]
-    if not origins:
-        return True
-    if len(origins) > 1:
-        return False
-    origin = origins[0].lower()
-    if "*" in allowed or origin in {entry.lower().rstrip("/") for entry in allowed}:
-        return True
-    hosts = [value.decode("latin-1").strip().lower() for name, value in scope["headers"] if name == b"host"]
-    return len(hosts) == 1 and origin in (f"http://{hosts[0]}", f"https://{hosts[0]}")

@@ -290,7 +290,9 @@ async def test_a_refusal_may_say_when_to_come_back(toy: Toy) -> None:
 async def test_the_execution_deadline_is_503() -> None:
     async with serving(TransportSettings(execution_seconds=0.05)) as toy:
         answer = await toy.post({"query": "{ hang }"}, NEW)
+        unknown = await toy.post(HELLO, {"authorization": "Bearer hang"})
     assert (answer.status_code, code_of(answer)) == (503, "UNAVAILABLE")
+    assert (unknown.status_code, code_of(unknown), unknown.headers["retry-after"]) == (503, "UNAVAILABLE", "5")
 
 
 async def test_suggestions_and_introspection_can_be_off() -> None:
