@@ -71,7 +71,7 @@ class Unavailable(Problem):
 
 
 def _handler(caught: type[errors.DomainError], told: type[Problem]) -> strawberry.ExceptionHandler[Any]:
-    class Handler(strawberry.ExceptionHandler[Any]):
+    class Handler(strawberry.ExceptionHandler):  # type: ignore[type-arg]  # the types are known at run time only
         exception_type = caught
         error_type = told
 

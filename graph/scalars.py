@@ -40,6 +40,8 @@ def _json(value: Any, depth: int = 0) -> Any:
         return {key: _json(item, depth + 1) for key, item in value.items()}
     if isinstance(value, list):
         return [_json(item, depth + 1) for item in value]
+    if isinstance(value, int) and not isinstance(value, bool) and abs(value) > LARGEST_SAFE:
+        raise GraphQLError("JSON may not hold whole numbers beyond 2^53-1: send them as strings.")
     if isinstance(value, str) and "\x00" in value:
         raise GraphQLError("JSON may not hold NUL characters.")
     return value
@@ -54,13 +56,13 @@ def _text(value: Any) -> str:
 SCALARS: dict[object, ScalarDefinition] = {
     BigInt: strawberry.scalar(
         name="BigInt",
-        description="A whole number between -(2^53-1) and 2^53-1, as a JSON number: bytes, tokens and amounts in micros.",
+        description="A whole number between -(2^53-1) and 2^53-1, as a JSON number: bytes, tokens, amounts in micros.",
         serialize=_big_int,
         parse_value=_big_int,
     ),
     Cursor: strawberry.scalar(
         name="Cursor",
-        description="A place in a stream of events. Opaque: keep the last one you saw and give it back to resume there.",
+        description="A place in a stream of events. Opaque: keep the last one you saw, and give it back to resume.",
         serialize=str,
         parse_value=_text,
     ),

@@ -10,13 +10,11 @@ from dataclasses import dataclass
 from datetime import timedelta
 from uuid import UUID
 
-import anyio
-from sqlmodel import col, select
 
+from domain.ai_model.model import AIModel
 from domain.dataset import service as dataset
 from domain.dataset.model import Dataset
 from domain.deployment import service as deployment
-from domain.deployment.model import App, Deployment
 from domain.secret import Secret
 from domain.training import queries, service
 from domain.training.model import RunAttempt, TrainingRun
@@ -153,11 +151,7 @@ async def _stop(context: JobContext, run: TrainingRun, attempt: RunAttempt, trai
     reference = attempt.reference or await trainer.find(attempt.tag)
     if reference is not None and not await _stopped(trainer, reference):
         return Look(1.0)
-    async with context.begin() as work:
-        statement = select(Deployment).where(Deployment.run_id == run.id)
-        for row in (await work.session.exec(statement)).all():
-            await deployment.mark_stopped(work, row.id)
-        await service.give_up(work, run.id, EndReason.CANCELED_BY_USER)
+    await _give_up(context, run.id, EndReason.CANCELED_BY_USER)
     return Look(None)
 
 
@@ -174,7 +168,10 @@ async def _deploy(context: JobContext, run: TrainingRun) -> Look:
         locked = await queries.locked_run(work.session, run.id)
         if locked is None or locked.status is not RunStatus.DEPLOYING:
             return Look(0)
-        row = await deployment.deployment_of_run(work, locked)
+        model = await work.session.get(AIModel, locked.model_id)
+        assert model is not None
+        app = await deployment.app_of_model(work, model)
+        row = await deployment.begin_deployment(work, app, locked, locked.provider)
     try:
         live = await bring_up(context, row.id)
     except DeploymentFailed as error:
@@ -183,22 +180,14 @@ async def _deploy(context: JobContext, run: TrainingRun) -> Look:
     if not live:
         return Look(DEPLOY_RETRY_SECONDS)
     async with context.begin() as work:
-        statement = select(App.slug).where(col(App.id) == row.app_id)
-        slug = (await work.session.exec(statement)).one()
-        await service.finish_deployment(work, run.id, slug=slug)
+        await service.finish_deployment(work, run.id, slug=app.slug)
     return Look(0)
 
 
-async def _give_up(context: JobContext, run_id: UUID, reason: EndReason, message: str) -> None:
+async def _give_up(context: JobContext, run_id: UUID, reason: EndReason, message: str | None = None) -> None:
     async with context.begin() as work:
         await service.give_up(work, run_id, reason, message)
 
 
 def _waited(context: JobContext, run: TrainingRun) -> float:
     return (context.clock.now() - run.created_at) / timedelta(seconds=1)
-
-
-async def sleep_or_ring(event: anyio.Event, seconds: float) -> None:
-    """Wait so long, or until the event is set."""
-    with anyio.move_on_after(seconds):
-        await event.wait()

@@ -83,7 +83,7 @@ def _advance(standing: Standing, report: Report) -> Standing:
         known = max(known, progress.estimated((report.at - standing.started_at).total_seconds(), report.eta_seconds))
     eta = report.eta_seconds if report.percent is not None or report.eta_seconds is not None else standing.eta_seconds
     started = standing.started_at
-    if status.rank >= RunStatus.TRAINING.rank and status is not RunStatus.CANCELING and started is None:
+    if status is RunStatus.TRAINING and started is None:
         started = report.at
     return replace(
         standing,

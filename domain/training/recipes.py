@@ -25,7 +25,9 @@ __all__ = ["Parameter", "ParameterKind", "Recipe", "checked_hyperparameters", "r
 
 TARGET_NAMES = ("target", "label")
 TEXT_NAMES = ("text",)
-_NUMBER_KINDS = frozenset({"number", "integer", "int", "float"})
+_NUMBER_KINDS = frozenset({"number", "integer"})
+_UNUSABLE_KINDS = frozenset({"json", "empty"})
+"""Columns that no recipe reads: lists and objects, or nothing at all."""
 
 
 def recipes() -> tuple[Recipe, ...]:
@@ -131,15 +133,17 @@ def _check_columns(
     _check_target(recipe, target, columns[target], row_count)
     if recipe.reads_text:
         others = [name for name in names if name != target]
-        texts = [name for name in others if not _holds_numbers(columns[name])]
+        texts = [name for name in others if _holds_text(columns[name])]
         if not others:
             raise NothingToLearnFrom(target)
         text = _chosen(values, "textColumn", TEXT_NAMES if "text" in others else tuple(texts[:2]), others, only=True)
         if text == target:
             raise ColumnUsedTwice("textColumn", text)
-        if _holds_numbers(columns[text]):
+        if not _holds_text(columns[text]):
             raise ColumnUnfit("textColumn", text, recipe, "a column of texts", "uma coluna de textos")
-    elif not set(names) - {target} - set(_texts(values.get("ignoredColumns"))):
+        return
+    ignored = {target, *_texts(values.get("ignoredColumns"))}
+    if all(name in ignored or _kind(column) in _UNUSABLE_KINDS for name, column in columns.items()):
         raise NothingToLearnFrom(target)
 
 
@@ -163,6 +167,8 @@ def _check_target(recipe: Recipe, name: str, column: Mapping[str, Any], row_coun
         if not _holds_numbers(column):
             raise ColumnUnfit("targetColumn", name, recipe, "a column of numbers", "uma coluna de números")
         return
+    if _kind(column) in _UNUSABLE_KINDS:
+        raise ColumnUnfit("targetColumn", name, recipe, "a column of classes", "uma coluna de classes")
     if not isinstance(distinct, int):
         return
     if distinct < 2:
@@ -173,7 +179,16 @@ def _check_target(recipe: Recipe, name: str, column: Mapping[str, Any], row_coun
 
 
 def _holds_numbers(column: Mapping[str, Any]) -> bool:
-    return str(column.get("kind", "")).lower() in _NUMBER_KINDS
+    return _kind(column) in _NUMBER_KINDS
+
+
+def _holds_text(column: Mapping[str, Any]) -> bool:
+    return _kind(column) not in _NUMBER_KINDS | _UNUSABLE_KINDS
+
+
+def _kind(column: Mapping[str, Any]) -> str:
+    """The dataset room's word for what the column holds."""
+    return str(column.get("kind", "")).lower()
 
 
 def _texts(value: object) -> list[str]:

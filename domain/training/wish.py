@@ -60,7 +60,7 @@ class RunWish:
     @property
     def digest(self) -> str:
         """Two wishes with one idempotency key are the same only if their digests are."""
-        plain = orjson.dumps(asdict(self), option=orjson.OPT_SORT_KEYS | orjson.OPT_NON_STR_KEYS)
+        plain = orjson.dumps(asdict(self), default=str, option=orjson.OPT_SORT_KEYS)
         return hashlib.sha256(plain).hexdigest()
 
     def with_config(self, config: TrainingConfig) -> "RunWish":

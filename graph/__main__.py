@@ -1,0 +1,23 @@
+"""`python -m graph serve`: one API process."""
+
+import asyncio
+import sys
+
+from db.logs import configure_logging
+from db.settings import Settings
+from graph.app import Api
+from graph.server import Server, server_config
+
+
+def main() -> None:
+    if sys.argv[1:] != ["serve"]:
+        sys.exit("Usage: python -m graph serve")
+    settings = Settings().checked()
+    configure_logging(settings)
+    api = Api(settings)
+    config = server_config(api.app, host=settings.host, port=settings.port)
+    asyncio.run(Server(config, drain=api.connections.drain).serve())
+
+
+if __name__ == "__main__":
+    main()

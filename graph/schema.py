@@ -1,0 +1,63 @@
+"""The whole schema, of all rooms."""
+
+from typing import Annotated
+
+import strawberry
+from strawberry.schema.config import StrawberryConfig
+
+from domain.errors import NotFound
+from graph.account.mutations import AccountMutations
+from graph.account.queries import AccountQueries
+from graph.ai_model.mutations import AIModelMutations
+from graph.ai_model.queries import AIModelQueries
+from graph.context import Info
+from graph.dataset.mutations import DatasetMutations
+from graph.dataset.queries import DatasetQueries
+from graph.deployment.mutations import DeploymentMutations
+from graph.deployment.queries import DeploymentQueries
+from graph.errors import EXCEPTION_HANDLERS
+from graph.executor import Executor
+from graph.ids import parts_of
+from graph.node import Node
+from graph.scalars import SCALARS
+from graph.training.configs import TrainingConfigMutations, TrainingConfigQueries
+from graph.training.feed import FEED_TYPES, ActivityGap, ActivitySnapshot
+from graph.training.messages import Gap, Snapshot
+from graph.training.mutations import TrainingMutations
+from graph.training.queries import TrainingQueries
+from graph.training.subscriptions import TrainingSubscriptions
+
+
+@strawberry.type(description="Reading. What does not exist and what is not yours are the same: null.")
+class Query(AccountQueries, TrainingQueries, TrainingConfigQueries, AIModelQueries, DatasetQueries, DeploymentQueries):
+    pass
+
+
+@strawberry.type(
+    description="Whatever writes, spends or asks a provider. Each answers with the thing itself or a typed refusal."
+)
+class Mutation(
+    AccountMutations,
+    TrainingMutations,
+    TrainingConfigMutations,
+    AIModelMutations,
+    DatasetMutations,
+    DeploymentMutations,
+):
+    pass
+
+
+@strawberry.type(description="Live and resumable: each message has a number and a cursor, and none is lost or double.")
+class Subscription(TrainingSubscriptions):
+    pass
+
+
+schema = strawberry.Schema(
+    query=Query,
+    mutation=Mutation,
+    subscription=Subscription,
+    types=[*FEED_TYPES.values(), Snapshot, Gap, ActivitySnapshot, ActivityGap],
+    config=StrawberryConfig(auto_camel_case=True, scalar_map=SCALARS),
+    execution_context_class=Executor,
+    exception_handlers=EXCEPTION_HANDLERS,
+)

@@ -1,0 +1,1 @@
+"""Runs as the outside sees them."""

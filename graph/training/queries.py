@@ -1,0 +1,94 @@
+"""Reading runs and recipes."""
+
+from typing import Annotated, Self
+
+import strawberry
+
+from domain.errors import NotFound
+from domain.training import queries
+from domain.training.queries import RunFilter
+from domain.training.recipes import Parameter as RecipeParameterFacts
+from domain.training.recipes import Recipe as RecipeFacts
+from domain.training.recipes import recipes
+from domain.viewer import Scope
+from graph.context import Info
+from graph.ids import uuid_of
+from graph.paging import Connection
+from graph.training.inputs import TrainingRunFilter
+from graph.training.types import TrainingRun
+
+
+@strawberry.type(description="One setting of a recipe.")
+class RecipeParameter:
+    name: str = strawberry.field(description="Its name in `hyperparameters`.")
+    kind: str = strawberry.field(description="What it takes: integer, number, string, boolean or list.")
+    description: str = strawberry.field(description="What it does.")
+    default: strawberry.scalars.JSON | None = strawberry.field(description="What it is when you leave it out.")
+    minimum: float | None = strawberry.field(description="The least it may be.")
+    maximum: float | None = strawberry.field(description="The most it may be.")
+    choices: list[str] | None = strawberry.field(description="The only values it takes, if there are some.")
+
+    @classmethod
+    def of(cls, facts: RecipeParameterFacts) -> Self:
+        default = list(facts.default) if isinstance(facts.default, tuple) else facts.default
+        return cls(
+            name=facts.name,
+            kind=facts.kind.value,
+            description=facts.description,
+            default=strawberry.scalars.JSON(default),
+            minimum=facts.minimum,
+            maximum=facts.maximum,
+            choices=[str(choice) for choice in facts.choices] if facts.choices else None,
+        )
+
+
+@strawberry.type(description="Something that can be trained without writing code.")
+class Recipe:
+    name: str = strawberry.field(description="Give it as `recipe`.")
+    description: str = strawberry.field(description="What it is for.")
+    parameters: list[RecipeParameter] = strawberry.field(description="What `hyperparameters` may hold.")
+
+    @classmethod
+    def of(cls, facts: RecipeFacts) -> Self:
+        return cls(
+            name=facts.name,
+            description=facts.description,
+            parameters=[RecipeParameter.of(parameter) for parameter in facts.parameters],
+        )
+
+
+@strawberry.type
+class TrainingQueries:
+    @strawberry.field(description="A run of yours; null if there is no such run.")
+    async def training_run(
+        self, info: Info, id: Annotated[strawberry.ID, strawberry.argument(description="The run.")]
+    ) -> TrainingRun | None:
+        viewer = info.context.viewer
+        viewer.require(Scope.RUNS_READ)
+        try:
+            run_id = uuid_of(id, "TrainingRun")
+            async with info.context.begin() as work:
+                return TrainingRun.of(await queries.run_of(work.session, viewer, run_id))
+        except NotFound:
+            return None
+
+    @strawberry.field(description="Your runs, newest first.")
+    async def training_runs(
+        self,
+        info: Info,
+        first: Annotated[int, strawberry.argument(description="How many, 1 to 100.")] = 20,
+        after: Annotated[str | None, strawberry.argument(description="Only those behind this cursor.")] = None,
+        filter: Annotated[TrainingRunFilter | None, strawberry.argument(description="Which runs.")] = None,
+    ) -> Connection[TrainingRun]:
+        user_id = info.context.viewer.require(Scope.RUNS_READ)
+        try:
+            conditions = filter.conditions() if filter else RunFilter()
+        except NotFound:
+            return Connection.of_edges([], has_next=False, has_previous=False)
+        async with info.context.begin() as work:
+            page = await queries.runs_page(work.session, user_id, conditions, first=first, after=after)
+        return Connection.of(page, TrainingRun.of, after=after)
+
+    @strawberry.field(description="What can be trained without writing code.")
+    def recipes(self) -> list[Recipe]:
+        return [Recipe.of(facts) for facts in recipes()]
