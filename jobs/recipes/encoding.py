@@ -33,6 +33,10 @@ def feature_columns(table: Table, target: str, ignored: Sequence[str]) -> list[d
     for column in table.columns:
         if column.name == target or column.name in ignored:
             continue
+        if column.kind == "json" or column.missing == table.rows:
+            why = "it holds lists or objects" if column.kind == "json" else "it is empty"
+            say(f"WARNING column {column.name!r} is left out: {why}")
+            continue
         if column.kind == "number":
             values = column.values[~np.isnan(column.values.astype(np.float64))]
             facts = {"minimum": float(values.min()), "maximum": float(values.max())}

@@ -29,6 +29,8 @@ class Split:
 def fit(recipe: str, table: Table, options: Mapping[str, Any]) -> dict[str, Any]:
     """The trained bundle: model, encoder, and `description` with columns, classes, metrics and stored samples."""
     target = table.column(_target_name(table, options))
+    if target.kind == "json":
+        raise BadData(f"Column {target.name!r} holds lists or objects; it cannot be predicted.")
     known = ~np.isnan(target.values.astype(np.float64)) if target.kind == "number" else target.values != ""
     if not known.all():
         say(f"WARNING {int((~known).sum()):,} rows are left out: column {target.name!r} is empty there")
@@ -103,8 +105,8 @@ def _fit_text(table: Table, target: Column, options: Mapping[str, Any]) -> dict[
     if name == target.name:
         raise BadData(f"Column {name!r} cannot be both the text and the target.")
     texts = table.column(name).values.astype(object)
-    if table.column(name).kind == "number":
-        raise BadData(f"Column {name!r} holds numbers; text-classification needs text.")
+    if table.column(name).kind != "text":
+        raise BadData(f"Column {name!r} holds no text; text-classification needs text.")
     classes, labels = classes_of(target)
     split = _split(table.rows, options, labels)
     words = TfidfVectorizer(sublinear_tf=True, ngram_range=(1, 2), max_features=int(options["vocabulary"]))

@@ -134,6 +134,14 @@ class Handler(BaseHTTPRequestHandler):
 
     do_HEAD = do_GET
 
+    def do_OPTIONS(self) -> None:
+        self.send_response(HTTPStatus.NO_CONTENT)
+        self.send_header("Access-Control-Allow-Origin", "*")
+        self.send_header("Access-Control-Allow-Methods", "GET, POST")
+        self.send_header("Access-Control-Allow-Headers", "Content-Type")
+        self.send_header("Access-Control-Max-Age", "86400")
+        self.end_headers()
+
     def do_POST(self) -> None:
         path = self.path.partition("?")[0]
         try:
@@ -173,6 +181,8 @@ class Handler(BaseHTTPRequestHandler):
         self.send_header("Content-Type", kind)
         self.send_header("Content-Length", str(len(body)))
         self.send_header("Cache-Control", "no-store")
+        # The page may be shown in a sandbox, where it has no origin; and no credential of anybody ever comes here.
+        self.send_header("Access-Control-Allow-Origin", "*")
         self.send_header("Vary", "Accept")
         self.send_header("X-Content-Type-Options", "nosniff")
         if allow is not None:

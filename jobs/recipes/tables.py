@@ -28,7 +28,7 @@ Texts = npt.NDArray[np.object_]
 
 @dataclass(frozen=True, slots=True)
 class Column:
-    """One named column: `number` (NaN where nothing was) or `text` ("" where nothing was)."""
+    """One named column: `number` (NaN where nothing was), `text` or `json` ("" where nothing was)."""
 
     name: str
     kind: str
@@ -58,6 +58,10 @@ class Table:
         raise BadData(f"The dataset has no column {name!r}. It has: {names}.")
 
 
+class _Structured(str):
+    """A list or an object, as JSON."""
+
+
 def read_table(path: Path, kind: str) -> Table:
     """The whole dataset; raises BadData with the line where it is broken."""
     if kind == "ZIP":
@@ -65,7 +69,8 @@ def read_table(path: Path, kind: str) -> Table:
     names = _csv_names(path) if kind == "CSV" else _jsonl_names(path)
     if len(names) > COLUMN_LIMIT:
         raise BadData(f"The dataset has {len(names):,} columns; at most {COLUMN_LIMIT:,} are possible.")
-    numeric, rows = _look(path, kind, names)
+    kinds, rows = _look(path, kind, names)
+    numeric = [each == "number" for each in kinds]
     if rows == 0:
         raise BadData("The dataset holds no rows.")
     columns: list[Any] = [np.empty(rows, np.float64 if number else np.object_) for number in numeric]
@@ -76,10 +81,7 @@ def read_table(path: Path, kind: str) -> Table:
             else:
                 text = value.strip()
                 columns[index][row] = "" if text.lower() in MISSING else sys.intern(text) if len(text) < 64 else text
-    made = (
-        Column(name, "number" if number else "text", values)
-        for name, number, values in zip(names, numeric, columns, strict=True)
-    )
+    made = (Column(name, column_kind, values) for name, column_kind, values in zip(names, kinds, columns, strict=True))
     return Table(tuple(made), rows)
 
 
@@ -118,20 +120,27 @@ def _is_data(name: str) -> bool:
     return base.lower().endswith((".csv", ".jsonl", ".ndjson")) and not base.startswith(".") and "__MACOSX" not in name
 
 
-def _look(path: Path, kind: str, names: list[str]) -> tuple[list[bool], int]:
-    """Which columns hold numbers only, and how many rows there are."""
+def _look(path: Path, kind: str, names: list[str]) -> tuple[list[str], int]:
+    """Each column's kind, and how many rows there are."""
     numeric = [True] * len(names)
+    structured = [False] * len(names)
     filled = [False] * len(names)
     rows = 0
     for _, values in _records(path, kind, names):
         rows += 1
         for index, value in enumerate(values):
-            if numeric[index]:
+            if type(value) is _Structured:
+                structured[index], numeric[index] = True, False
+            elif numeric[index]:
                 try:
                     filled[index] = not math.isnan(number_of(value)) or filled[index]
                 except ValueError:
                     numeric[index] = False
-    return [number and some for number, some in zip(numeric, filled, strict=True)], rows
+    kinds = [
+        "json" if nested else "number" if number and some else "text"
+        for nested, number, some in zip(structured, numeric, filled, strict=True)
+    ]
+    return kinds, rows
 
 
 def _records(path: Path, kind: str, names: list[str]) -> Iterator[tuple[int, list[str]]]:
@@ -207,10 +216,13 @@ def _jsonl_names(path: Path) -> list[str]:
 
 def _jsonl_records(path: Path, names: list[str]) -> Iterator[tuple[int, list[str]]]:
     for line, value in _jsonl_objects(path):
-        try:
-            yield line, [text_of(value.get(name)) for name in names]
-        except TypeError as error:
-            raise BadData(f"Line {line:,} holds a list or an object where one value is needed.") from error
+        yield line, [_cell_of(value.get(name)) for name in names]
+
+
+def _cell_of(value: object) -> str:
+    if isinstance(value, list | dict):
+        return _Structured(json.dumps(value))
+    return text_of(value)
 
 
 def text_of(value: object) -> str:

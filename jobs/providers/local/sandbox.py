@@ -24,7 +24,7 @@ from typing import Any, Self
 
 from anyio import to_thread
 
-from jobs.providers.base import ProviderBusy
+from jobs.providers.base import ProviderBusy, ProviderRefused
 from jobs.providers.local import folders
 
 SUPERVISOR = Path(__file__).with_name("supervisor.py")
@@ -138,6 +138,8 @@ class Sandbox:
     def _create(self, program: Program, fill: Callable[[Path], None]) -> None:
         if self.folder.is_dir():
             return
+        if not os.path.exists("/proc/self/stat"):
+            raise ProviderRefused("The provider LOCAL needs Linux: its sandboxes are watched through /proc.")
         parent = self.folder.parent
         parent.mkdir(parents=True, exist_ok=True, mode=0o700)
         draft = parent / f".new-{uuid.uuid4().hex}"

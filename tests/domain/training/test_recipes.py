@@ -22,12 +22,13 @@ from domain.training.recipe_errors import (
 )
 from domain.training.recipes import checked_hyperparameters, recipes
 
-NUMBERS: list[dict[str, Any]] = [{"name": "width", "kind": "number"}, {"name": "height", "kind": "number"}]
-FLOWERS: list[dict[str, Any]] = [*NUMBERS, {"name": "label", "kind": "text", "distinct": 3}]
-HOUSES: list[dict[str, Any]] = [*NUMBERS, {"name": "target", "kind": "number", "distinct": 90}]
+NUMBERS: list[dict[str, Any]] = [{"name": "width", "kind": "NUMBER"}, {"name": "height", "kind": "NUMBER"}]
+FLOWERS: list[dict[str, Any]] = [*NUMBERS, {"name": "label", "kind": "TEXT", "distinct": 3}]
+NOTES: dict[str, Any] = {"name": "notes", "kind": "JSON"}
+HOUSES: list[dict[str, Any]] = [*NUMBERS, {"name": "target", "kind": "NUMBER", "distinct": 90}]
 SENTENCES: list[dict[str, Any]] = [
-    {"name": "sentence", "kind": "text"},
-    {"name": "label", "kind": "text", "distinct": 2},
+    {"name": "sentence", "kind": "TEXT"},
+    {"name": "label", "kind": "TEXT", "distinct": 2},
 ]
 
 
@@ -115,11 +116,21 @@ def test_a_bad_value_is_refused_where_it_stands(given: dict[str, object], refusa
         (
             "tabular-classification",
             {},
-            [*NUMBERS, {"name": "label", "kind": "text", "distinct": 1}],
+            [*NUMBERS, {"name": "label", "kind": "TEXT", "distinct": 1}],
             100,
             ColumnUnfit,
             ("hyperparameters", "targetColumn"),
         ),
+        (
+            "tabular-classification",
+            {},
+            [*NUMBERS, {"name": "label", "kind": "JSON", "distinct": 3}],
+            100,
+            ColumnUnfit,
+            ("hyperparameters", "targetColumn"),
+        ),
+        ("tabular-classification", {}, [*FLOWERS[2:], NOTES], 100, NothingToLearnFrom, ("datasetId",)),
+        ("text-classification", {}, [*FLOWERS, NOTES], 100, ColumnNeeded, ("hyperparameters", "textColumn")),
         (
             "tabular-regression",
             {"targetColumn": "label"},
@@ -148,7 +159,7 @@ def test_a_bad_value_is_refused_where_it_stands(given: dict[str, object], refusa
         (
             "text-classification",
             {},
-            [*SENTENCES, {"name": "remark", "kind": "text"}],
+            [*SENTENCES, {"name": "remark", "kind": "TEXT"}],
             100,
             ColumnNeeded,
             ("hyperparameters", "textColumn"),
@@ -174,7 +185,7 @@ def test_data_that_does_not_fit_is_refused(
 def test_refusals_name_what_there_is() -> None:
     with pytest.raises(UnknownHyperparameter, match=r"no hyperparameter 'epoch'\. It has: targetColumn, .*epochs"):
         checked_hyperparameters("tabular-classification", {"epoch": 3}, FLOWERS)
-    with pytest.raises(ColumnNotInDataset, match="no column 'colour'.* It has: width, height, label"):
+    with pytest.raises(ColumnNotInDataset, match=r"no column 'colour'.* It has: width, height, label"):
         checked_hyperparameters("tabular-classification", {"targetColumn": "colour"}, FLOWERS)
     with pytest.raises(UnknownRecipe, match="tabular-classification, tabular-regression, text-classification"):
         checked_hyperparameters("forecast", {}, FLOWERS)

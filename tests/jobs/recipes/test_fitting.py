@@ -106,6 +106,7 @@ def test_rows_that_cannot_be_read_say_where(tmp_path: Path, row: dict[str, objec
         ("tabular-classification", [{"a": n, "label": n} for n in range(20)], {}, "is it a class?"),
         ("tabular-classification", [{"label": n % 2} for n in range(20)], {}, "no column to learn from"),
         ("tabular-classification", [{"a": n, "b": n} for n in range(20)], {}, "`targetColumn`"),
+        ("tabular-classification", [{"a": None, "label": n % 2} for n in range(20)], {}, "no column to learn from"),
         ("tabular-regression", [{"a": n, "target": "x"} for n in range(20)], {}, "holds text"),
         ("text-classification", [{"a": n, "label": n % 2} for n in range(20)], {}, "`textColumn`"),
         ("text-classification", [{"text": ".", "label": n % 2} for n in range(20)], {}, "no words"),

@@ -137,6 +137,18 @@ def test_odd_values_are_no_crash(connection: http.client.HTTPConnection) -> None
         json.loads(text, parse_constant=pytest.fail)
 
 
+def test_a_page_without_an_origin_may_ask(connection: http.client.HTTPConnection) -> None:
+    body = json.dumps({"rows": [{"size": 1, "colour": "red"}]})
+    connection.request("POST", "/predict", body, {"Origin": "null", "Content-Type": "text/plain;charset=UTF-8"})
+    answer = connection.getresponse()
+    assert (answer.status, answer.headers["Access-Control-Allow-Origin"]) == (200, "*")
+    answer.read()
+    connection.request("OPTIONS", "/predict", headers={"Origin": "null", "Access-Control-Request-Method": "POST"})
+    answer = connection.getresponse()
+    assert (answer.status, answer.headers["Access-Control-Allow-Headers"]) == (204, "Content-Type")
+    answer.read()
+
+
 def test_too_large_bodies_and_unknown_paths(connection: http.client.HTTPConnection) -> None:
     assert ask(connection, "GET", "/nothing")[0] == 404
     assert ask(connection, "GET", "/predict")[0] == 405

@@ -67,7 +67,6 @@ def test_numbers_and_texts(tmp_path: Path, kind: str, content: bytes) -> None:
         ("JSONL", b'{"a": 1}\n[1]\n', "Line 2 is no JSON object"),
         ("JSONL", b'{"a": 1}\n{"a"\n', "Line 2 is no JSON"),
         ("JSONL", b"[" * 100_000 + b"\n", "Line 1 is no JSON"),
-        ("JSONL", b'{"a": 1}\n{"a": [1]}\n', "Line 2 holds a list"),
         ("ZIP", b"PK not really", "The ZIP cannot be read"),
         ("ZIP", zipped(readme_txt=b"hello"), "it holds 0"),
         ("ZIP", zipped(a_csv=b"a\n1\n", b_csv=b"a\n1\n"), "it holds 2"),
@@ -98,3 +97,10 @@ def test_an_archive_cannot_write_elsewhere_or_without_end(tmp_path: Path, monkey
 def test_an_unknown_column_is_answered_with_those_there_are(tmp_path: Path) -> None:
     with pytest.raises(BadData, match=r"no column 'c'\. It has: 'a', 'b'"):
         read_table(written(tmp_path, b"a,b\n1,2\n"), "CSV").column("c")
+
+
+def test_lists_and_objects_are_a_kind_of_their_own(tmp_path: Path) -> None:
+    table = read_table(written(tmp_path, b'{"a": 1, "b": 1}\n{"a": [1], "b": 2}\n{"b": null}\n'), "JSONL")
+
+    assert [(column.name, column.kind) for column in table.columns] == [("a", "json"), ("b", "number")]
+    assert list(table.column("a").values) == ["1", "[1]", ""]
