@@ -30,8 +30,8 @@ class Dataset(Row, Owned, table=True):
 
     name: str = Field(sa_type=TEXT)
     """Data, never a path."""
-    format: DatasetFormat = Field(sa_type=enum_type(DatasetFormat))  # type: ignore[call-overload]  # SQLModel types sa_type as a class; instances work
-    status: DatasetStatus = Field(default=DatasetStatus.EMPTY, sa_type=enum_type(DatasetStatus))  # type: ignore[call-overload]  # as above
+    format: DatasetFormat = Field(sa_type=enum_type(DatasetFormat))
+    status: DatasetStatus = Field(default=DatasetStatus.EMPTY, sa_type=enum_type(DatasetStatus))
     bytes: int = Field(default=0, sa_type=BIG)
     sha256: str | None = Field(default=None, sa_type=TEXT)
     """Hex, of the bytes as uploaded."""
