@@ -4,7 +4,7 @@ from datetime import datetime
 
 import strawberry
 
-from domain.viewer import Locale, Scope
+from graph.account.enums import Locale, Scope
 
 
 @strawberry.input(description="Who signs up.")

@@ -11,22 +11,10 @@ from domain.account.model import User
 from domain.account.model import UserSession as SessionRow
 from domain.account.queries import known_scopes
 from domain.secret import Secret
-from domain.viewer import Locale, Scope, ViewerKind
 from domain.viewer import Viewer as Asker
+from graph.account.enums import Locale, Scope, ViewerKind
 from graph.ids import global_id
 from graph.node import Node
-
-strawberry.enum(
-    Scope,
-    name="Scope",
-    description="A right of a credential: reading or writing one kind of thing. A signed-in user has all of them.",
-)
-strawberry.enum(Locale, name="Locale", description="A language that texts for people exist in.")
-strawberry.enum(
-    ViewerKind,
-    name="ViewerKind",
-    description="The kind of credential: a signed-in USER, an API_KEY, a STREAM token, a training POD, or NOBODY.",
-)
 
 
 @strawberry.type(description="You: the user behind the credential you showed, and what it allows.")
