@@ -1,4 +1,4 @@
-"""Keeping served models and the API on their own origins, where they have two."""
+"""Keeping served models and the API apart: by host where they have two, and before all that only the API needs."""
 
 from typing import Final
 from urllib.parse import urlsplit
@@ -14,33 +14,33 @@ APPS: Final = "/apps/"
 MISDIRECTED: Final = 421
 
 
-def kept_apart(app: ASGIApp, settings: Settings) -> ASGIApp:
-    """The app, with `/apps/` on the host of APPS_URL only and nothing else there.
+def with_apps(api: ASGIApp, apps: ASGIApp, settings: Settings) -> ASGIApp:
+    """`apps` (an `AppProxy`) answers below `/apps/`, `api` everything else, and each on its own host where they have two.
 
-    Where both have one host, the app as it is: pages are then kept apart by `CSP: sandbox`."""
-    apps_host, api_host = host_of(settings.own_apps_url), host_of(settings.own_url)
-    if apps_host == api_host:
-        return app
+    The proxy stands beside the API's middleware and not behind it: apps have rules of their own for other origins."""
+    apps_host, api_host = _host_of(settings.own_apps_url), _host_of(settings.own_url)
+    error = WrongOrigin(apps_url=settings.own_apps_url, api_url=settings.own_url)
 
-    async def guarded(scope: Scope, receive: Receive, send: Send) -> None:
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] not in ("http", "websocket"):
-            return await app(scope, receive, send)
+            return await api(scope, receive, send)
         is_app = scope["path"].startswith(APPS)
-        scheme = "https" if scope["scheme"] in ("https", "wss") else "http"
-        asked = host_of(f"{scheme}://{Headers(scope=scope).get('host', '')}")
-        # Behind a proxy that speaks plain HTTP to us, the port of the address says nothing; its name does.
-        is_apps_host = asked == apps_host or asked[0] == apps_host[0] != api_host[0]
-        if is_app is is_apps_host:
-            return await app(scope, receive, send)
+        if apps_host == api_host or is_app is _is_apps_host(scope):
+            return await (apps if is_app else api)(scope, receive, send)
         if scope["type"] == "websocket":
             return await send({"type": "websocket.close", "code": 1008})
-        error = WrongOrigin(apps_url=settings.own_apps_url, api_url=settings.own_url)
         await problem_response(error, status=MISDIRECTED)(scope, receive, send)
 
-    return guarded
+    def _is_apps_host(scope: Scope) -> bool:
+        scheme = "https" if scope["scheme"] in ("https", "wss") else "http"
+        asked = _host_of(f"{scheme}://{Headers(scope=scope).get('host', '')}")
+        # Behind a proxy that speaks plain HTTP to us the port says nothing, while the name does.
+        return asked == apps_host or asked[0] == apps_host[0] != api_host[0]
+
+    return app
 
 
-def host_of(url: str) -> tuple[str, int]:
+def _host_of(url: str) -> tuple[str, int]:
     """Name and port of an address; an unreadable one has neither."""
     try:
         parts = urlsplit(url)

@@ -20,7 +20,7 @@ from starlette.datastructures import Headers
 from starlette.requests import Request
 from starlette.responses import RedirectResponse, Response
 from starlette.routing import BaseRoute, Route, WebSocketRoute
-from starlette.types import ASGIApp, Message, Receive, Scope, Send
+from starlette.types import Message, Receive, Scope, Send
 
 from domain.deployment import queries, service
 from domain.deployment.address import DEPLOYMENT_HEADER, proof_subject
@@ -62,21 +62,9 @@ _BEARER: Final = re.compile(r"bearer +(\S+) *\Z", re.IGNORECASE)
 
 
 def app_routes(services: Services, proxy: "AppProxy | None" = None) -> list[BaseRoute]:
-    """`/apps/{slug}/…` for every method. Who gives the proxy closes it when the process ends."""
+    """`/apps/{slug}/…` for every method, for those who do not use `with_apps`. Who gives the proxy closes it."""
     proxy = proxy or AppProxy(services)
-    return [
-        WebSocketRoute("/apps/{path:path}", proxy.refuse_socket),
-        # A class of its own, since Starlette takes a function for one that wants GET only.
-        Route("/apps/{path:path}", _Everything(proxy)),
-    ]
-
-
-class _Everything:
-    def __init__(self, app: ASGIApp) -> None:
-        self.app = app
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        await self.app(scope, receive, send)
+    return [WebSocketRoute("/apps/{path:path}", proxy), Route("/apps/{path:path}", proxy)]
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,6 +109,9 @@ class AppProxy:
         await self.transport.aclose()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """The ASGI app, for HTTP and for sockets."""
+        if scope["type"] == "websocket":
+            return await self._refuse_socket(scope, send)
         request = Request(scope, receive)
         is_public = False
         try:
@@ -144,7 +135,7 @@ class AppProxy:
             answer.headers[name.decode()] = value.decode()
         await answer(scope, receive, send)
 
-    async def refuse_socket(self, scope: Scope, receive: Receive, send: Send) -> None:
+    async def _refuse_socket(self, scope: Scope, send: Send) -> None:
         """Say so in words where the server can, else close."""
         if "websocket.http.response" not in scope.get("extensions", {}):
             return await send({"type": "websocket.close", "code": 1008})

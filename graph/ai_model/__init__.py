@@ -1,0 +1,1 @@
+"""Models as the outside sees them."""

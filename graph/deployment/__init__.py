@@ -1,0 +1,1 @@
+"""Apps, deployments and resources as the outside sees them."""
