@@ -9,10 +9,11 @@ COMMAND_SECONDS = 2
 
 def redis_of(url: str) -> Redis:
     """A client whose every command ends within two seconds, one way or the other."""
-    return Redis.from_url(
+    client: Redis = Redis.from_url(
         url,
         socket_timeout=COMMAND_SECONDS,
         socket_connect_timeout=COMMAND_SECONDS,
         retry=Retry(NoBackoff(), 1),
         health_check_interval=15,
     )
+    return client

@@ -5,7 +5,6 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from datetime import datetime
 
-import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncEngine
 from sqlmodel.ext.asyncio.session import AsyncSession
 
@@ -13,12 +12,13 @@ from db.postgres import told_plainly
 from domain.clock import Clock, SystemClock
 from domain.commands import Command
 from domain.events import Event
+from domain.sql import plain
 from domain.viewer import Viewer
 from domain.work import Bus, Queue
 
 logger = logging.getLogger("runwire.db")
 
-SET_VIEWER = sa.text("SELECT set_config('runwire.viewer', :viewer, true)")
+SET_VIEWER = "SELECT set_config('runwire.viewer', :viewer, true)"
 
 
 class SqlUnitOfWork:
@@ -58,7 +58,7 @@ class Database:
         with told_plainly():
             async with AsyncSession(self.engine, expire_on_commit=False, autoflush=True) as session:
                 if viewer is not None and viewer.user_id is not None:
-                    await session.exec(SET_VIEWER, params={"viewer": str(viewer.user_id)})
+                    await plain(session, SET_VIEWER, viewer=str(viewer.user_id))
                 work = SqlUnitOfWork(session, self.clock.now())
                 yield work
                 await session.commit()

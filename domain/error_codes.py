@@ -13,4 +13,4 @@ importlib.import_module("domain.training.recipes")
 importlib.import_module("domain.viewer")
 importlib.import_module("domain.paging")
 
-ErrorCode = StrEnum("ErrorCode", {code: code for code in error_codes()})
+ErrorCode = StrEnum("ErrorCode", {code: code for code in error_codes()})  # type: ignore[misc]  # mypy wants a literal

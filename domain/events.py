@@ -71,7 +71,7 @@ class Event:
     @property
     def is_last(self) -> bool:
         """Whether the stream ends with this event: the run's final status."""
-        return self.type == "run.status_changed" and bool(self.data.get("final"))
+        return self.stream.kind is StreamKind.RUN and self.type == "run.status_changed" and bool(self.data.get("final"))
 
     def as_json(self) -> dict[str, Any]:
         """The event as the bus and the journal carry it; the cursor is added where it leaves the product."""

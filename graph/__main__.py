@@ -1,6 +1,5 @@
 """`python -m graph serve`: one API process."""
 
-import asyncio
 import sys
 
 from db.logs import configure_logging
@@ -16,7 +15,7 @@ def main() -> None:
     configure_logging(settings)
     api = Api(settings)
     config = server_config(api.app, host=settings.host, port=settings.port)
-    asyncio.run(Server(config, drain=api.connections.drain).serve())
+    Server(config, drain=api.connections.drain).run()
 
 
 if __name__ == "__main__":

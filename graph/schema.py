@@ -1,24 +1,18 @@
 """The whole schema, of all rooms."""
 
-from typing import Annotated
-
 import strawberry
 from strawberry.schema.config import StrawberryConfig
 
-from domain.errors import NotFound
 from graph.account.mutations import AccountMutations
 from graph.account.queries import AccountQueries
 from graph.ai_model.mutations import AIModelMutations
 from graph.ai_model.queries import AIModelQueries
-from graph.context import Info
 from graph.dataset.mutations import DatasetMutations
 from graph.dataset.queries import DatasetQueries
 from graph.deployment.mutations import DeploymentMutations
 from graph.deployment.queries import DeploymentQueries
 from graph.errors import EXCEPTION_HANDLERS
-from graph.executor import Executor
-from graph.ids import parts_of
-from graph.node import Node
+from graph.executor import Schema
 from graph.scalars import SCALARS
 from graph.training.configs import TrainingConfigMutations, TrainingConfigQueries
 from graph.training.feed import FEED_TYPES, ActivityGap, ActivitySnapshot
@@ -52,12 +46,11 @@ class Subscription(TrainingSubscriptions):
     pass
 
 
-schema = strawberry.Schema(
+schema = Schema(
     query=Query,
     mutation=Mutation,
     subscription=Subscription,
     types=[*FEED_TYPES.values(), Snapshot, Gap, ActivitySnapshot, ActivityGap],
     config=StrawberryConfig(auto_camel_case=True, scalar_map=SCALARS),
-    execution_context_class=Executor,
     exception_handlers=EXCEPTION_HANDLERS,
 )

@@ -56,7 +56,7 @@ class ArqQueue:
     async def enqueue(self, commands: list[Command]) -> None:
         with anyio.fail_after(ENQUEUE_SECONDS):
             for command in commands:
-                arguments = {key: _plain(value) for key, value in dataclasses.asdict(command).items()}
+                arguments: dict[str, Any] = {key: _plain(value) for key, value in dataclasses.asdict(command).items()}
                 await self.pool.enqueue_job(command.name, **arguments)
 
     async def close(self) -> None:

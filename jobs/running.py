@@ -10,7 +10,6 @@ from dataclasses import dataclass
 from datetime import timedelta
 from uuid import UUID
 
-
 from domain.ai_model.model import AIModel
 from domain.dataset import service as dataset
 from domain.dataset.model import Dataset

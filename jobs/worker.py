@@ -24,7 +24,7 @@ from db.settings import Settings
 from db.unit_of_work import Database
 from domain.base import new_id
 from domain.clock import SystemClock
-from domain.commands import CheckDeployment, CheckRun, RemoveDatasetFile
+from domain.commands import CheckDeployment, CheckRun, Command, RemoveDatasetFile
 from domain.errors import Unavailable
 from domain.training.model import WorkerProcess
 from domain.training.status import Provider
@@ -139,27 +139,21 @@ async def _be_seen(context: JobContext, started: Any) -> None:
 
 def doorbell_functions(context: JobContext, runner: Runner) -> list[Function]:
     """A function for every command that can be enqueued."""
-
-    async def check_run(_: dict[Any, Any], *, run_id: str) -> None:
-        await runner.ring(UUID(run_id))
-
-    async def check_deployment(_: dict[Any, Any], *, deployment_id: str) -> None:
-        await deployment.check_deployment(context, UUID(deployment_id))
-
-    async def remove_dataset_file(_: dict[Any, Any], *, dataset_id: str) -> None:
-        await dataset.remove_file(context, UUID(dataset_id))
-
     return [
-        func(check_run, name=CheckRun.name, keep_result=0, max_tries=1, timeout=DOORBELL_TIMEOUT_SECONDS),
-        func(check_deployment, name=CheckDeployment.name, keep_result=0, max_tries=1, timeout=DOORBELL_TIMEOUT_SECONDS),
-        func(
-            remove_dataset_file,
-            name=RemoveDatasetFile.name,
-            keep_result=0,
-            max_tries=1,
-            timeout=DOORBELL_TIMEOUT_SECONDS,
-        ),
+        _bell(CheckRun, runner.ring),
+        _bell(CheckDeployment, lambda id: deployment.check_deployment(context, id)),
+        _bell(RemoveDatasetFile, lambda id: dataset.remove_file(context, id)),
     ]
+
+
+def _bell(command: type[Command], answer: Callable[[UUID], Awaitable[object]]) -> Function:
+    """arq's function for a command, which is a name and one id."""
+
+    async def heard(ctx: dict[Any, Any], *_: Any, **ids: Any) -> None:
+        for id in ids.values():
+            await answer(UUID(id))
+
+    return func(heard, name=command.name, keep_result=0, max_tries=1, timeout=DOORBELL_TIMEOUT_SECONDS)
 
 
 async def _listen(context: JobContext, runner: Runner) -> None:

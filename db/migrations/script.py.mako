@@ -1,7 +1,7 @@
 """${message}"""
 
 import sqlalchemy as sa
-import sqlmodel
+from sqlmodel.sql.sqltypes import UTCDateTime
 from alembic import op
 ${imports if imports else ""}
 

@@ -89,6 +89,7 @@ async def standing_of(session: AsyncSession, user_id: UUID, credential_id: UUID)
     """The user's session or API key with this id, asked as that user."""
     statement = (
         select(col(User.locale), UserSession, ApiKey)
+        .select_from(User)
         .outerjoin(UserSession, (col(UserSession.id) == credential_id) & (col(UserSession.user_id) == user_id))
         .outerjoin(ApiKey, (col(ApiKey.id) == credential_id) & (col(ApiKey.user_id) == user_id))
         .where(User.id == user_id)

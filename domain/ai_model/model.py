@@ -26,7 +26,7 @@ class AIModel(Row, Owned, table=True):
     __table_args__ = (sa.UniqueConstraint("user_id", "name"),)
 
     name: str = Field(sa_type=TEXT)
-    status: AIModelStatus = Field(default=AIModelStatus.NEW, sa_type=enum_type(AIModelStatus))  # type: ignore[call-overload]  # SQLModel types sa_type as a class; instances work
+    status: AIModelStatus = Field(default=AIModelStatus.NEW, sa_type=enum_type(AIModelStatus))
     progress: float = Field(default=0.0, sa_type=DOUBLE)
     current_run_id: UUID | None = None
     trained_run_id: UUID | None = None

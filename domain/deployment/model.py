@@ -35,7 +35,7 @@ class App(Row, Owned, table=True):
     model_id: UUID = Field(foreign_key="ai_models.id", ondelete="CASCADE", unique=True)
     slug: str = Field(sa_type=TEXT, unique=True)
     """80 random bits in base32: cannot be guessed."""
-    access: AppAccess = Field(default=AppAccess.LINK, sa_type=enum_type(AppAccess))  # type: ignore[call-overload]  # SQLModel types sa_type as a class; instances work
+    access: AppAccess = Field(default=AppAccess.LINK, sa_type=enum_type(AppAccess))
     current_deployment_id: UUID | None = None
 
 
@@ -46,8 +46,8 @@ class Deployment(Row, Owned, table=True):
 
     app_id: UUID = Field(foreign_key="generated_apps.id", ondelete="CASCADE", index=True)
     run_id: UUID = Field(foreign_key="training_runs.id", ondelete="CASCADE", index=True)
-    status: DeploymentStatus = Field(default=DeploymentStatus.STARTING, sa_type=enum_type(DeploymentStatus))  # type: ignore[call-overload]  # as above
-    provider: Provider = Field(sa_type=enum_type(Provider))  # type: ignore[call-overload]  # as above
+    status: DeploymentStatus = Field(default=DeploymentStatus.STARTING, sa_type=enum_type(DeploymentStatus))
+    provider: Provider = Field(sa_type=enum_type(Provider))
     reference: str | None = Field(default=None, sa_type=TEXT)
     host: str | None = Field(default=None, sa_type=TEXT)
     port: int | None = None
@@ -80,12 +80,12 @@ class Resource(Row, Owned, table=True):
 
     run_id: UUID | None = Field(default=None, index=True)
     deployment_id: UUID | None = Field(default=None, index=True)
-    provider: Provider = Field(sa_type=enum_type(Provider))  # type: ignore[call-overload]  # as above
-    kind: ResourceKind = Field(sa_type=enum_type(ResourceKind))  # type: ignore[call-overload]  # as above
+    provider: Provider = Field(sa_type=enum_type(Provider))
+    kind: ResourceKind = Field(sa_type=enum_type(ResourceKind))
     tag: str = Field(sa_type=TEXT, unique=True)
     """Its unique name at the provider: how it is found again when the answer to its creation was lost."""
     reference: str | None = Field(default=None, sa_type=TEXT)
-    status: ResourceStatus = Field(default=ResourceStatus.INTENDED, sa_type=enum_type(ResourceStatus))  # type: ignore[call-overload]  # as above
+    status: ResourceStatus = Field(default=ResourceStatus.INTENDED, sa_type=enum_type(ResourceStatus))
     price_micros_per_hour: int = Field(default=0, sa_type=BIG)
     cost_micros: int = Field(default=0, sa_type=BIG)
     last_error: str | None = Field(default=None, sa_type=TEXT)

@@ -21,6 +21,10 @@ class Numbered(SQLModel):
     run: dict[str, Any] | None = Field(default=None, sa_type=JSON_TYPE)
     data: dict[str, Any] = Field(default_factory=dict, sa_type=JSON_TYPE)
 
+    def as_event(self) -> Event:
+        """The fact as it travels."""
+        raise NotImplementedError
+
 
 class RunEvent(Numbered, table=True):
     """A numbered fact about a run."""

@@ -20,10 +20,10 @@ class TrainingConfig(Row, Owned, table=True):
     __table_args__ = (sa.UniqueConstraint("user_id", "name"),)
 
     name: str = Field(sa_type=TEXT)
-    provider: Provider | None = Field(default=None, sa_type=enum_type(Provider))  # type: ignore[call-overload]  # SQLModel types sa_type as a class; instances work
+    provider: Provider | None = Field(default=None, sa_type=enum_type(Provider))
     recipe: str | None = Field(default=None, sa_type=TEXT)
     hyperparameters: dict[str, Any] = Field(default_factory=dict, sa_type=JSON_TYPE)
-    gpu_types: list[str] = Field(default_factory=list, sa_type=TEXT_ARRAY)  # type: ignore[call-overload]  # as above
+    gpu_types: list[str] = Field(default_factory=list, sa_type=TEXT_ARRAY)
     image: str | None = Field(default=None, sa_type=TEXT)
     time_limit_seconds: int | None = None
     updated_at: datetime
@@ -44,10 +44,10 @@ class TrainingRun(Row, Owned, table=True):
     dataset_id: UUID | None = Field(default=None, foreign_key="datasets.id", index=True)
     training_config_id: UUID | None = None
     retry_of_id: UUID | None = None
-    provider: Provider = Field(sa_type=enum_type(Provider))  # type: ignore[call-overload]  # as above
+    provider: Provider = Field(sa_type=enum_type(Provider))
     recipe: str | None = Field(default=None, sa_type=TEXT)
     hyperparameters: dict[str, Any] = Field(default_factory=dict, sa_type=JSON_TYPE)
-    tags: list[str] = Field(default_factory=list, sa_type=TEXT_ARRAY)  # type: ignore[call-overload]  # as above
+    tags: list[str] = Field(default_factory=list, sa_type=TEXT_ARRAY)
     notes: dict[str, Any] = Field(default_factory=dict, sa_column=sa.Column("metadata", JSON_TYPE, nullable=False))
     """`metadata` everywhere but here, where SQLAlchemy keeps that name for itself."""
     deploy: bool = True
@@ -57,12 +57,12 @@ class TrainingRun(Row, Owned, table=True):
     request_digest: str | None = Field(default=None, sa_type=TEXT)
     """What the idempotency key was first used for."""
 
-    status: RunStatus = Field(default=RunStatus.QUEUED, sa_type=enum_type(RunStatus))  # type: ignore[call-overload]  # as above
-    stage: RunStage = Field(default=RunStage.WAITING, sa_type=enum_type(RunStage))  # type: ignore[call-overload]  # as above
+    status: RunStatus = Field(default=RunStatus.QUEUED, sa_type=enum_type(RunStatus))
+    stage: RunStage = Field(default=RunStage.WAITING, sa_type=enum_type(RunStage))
     progress: float = Field(default=0.0, sa_type=DOUBLE)
     progress_estimated: bool = True
     eta_seconds: float | None = Field(default=None, sa_type=DOUBLE)
-    end_reason: EndReason | None = Field(default=None, sa_type=enum_type(EndReason))  # type: ignore[call-overload]  # as above
+    end_reason: EndReason | None = Field(default=None, sa_type=enum_type(EndReason))
     error_message: str | None = Field(default=None, sa_type=TEXT)
     cost_micros: int = Field(default=0, sa_type=BIG)
     attempt: int = 0
@@ -94,12 +94,12 @@ class RunAttempt(Row, Owned, table=True):
 
     run_id: UUID = Field(foreign_key="training_runs.id", ondelete="CASCADE")
     number: int
-    provider: Provider = Field(sa_type=enum_type(Provider))  # type: ignore[call-overload]  # as above
+    provider: Provider = Field(sa_type=enum_type(Provider))
     tag: str = Field(sa_type=TEXT, unique=True)
     reference: str | None = Field(default=None, sa_type=TEXT)
     """The provider's own id."""
     provider_url: str | None = Field(default=None, sa_type=TEXT)
-    end_reason: EndReason | None = Field(default=None, sa_type=enum_type(EndReason))  # type: ignore[call-overload]  # as above
+    end_reason: EndReason | None = Field(default=None, sa_type=enum_type(EndReason))
     error_message: str | None = Field(default=None, sa_type=TEXT)
     cost_micros: int = Field(default=0, sa_type=BIG)
     log_offset: int = Field(default=0, sa_type=BIG)
@@ -119,7 +119,7 @@ class LogLine(SQLModel, table=True):
     user_id: UUID = Field(foreign_key="users.id", ondelete="CASCADE")
     attempt: int
     at: datetime
-    level: LogLevel = Field(sa_type=enum_type(LogLevel))  # type: ignore[call-overload]  # as above
+    level: LogLevel = Field(sa_type=enum_type(LogLevel))
     text: str = Field(sa_type=TEXT)
 
 

@@ -9,9 +9,11 @@ import sqlalchemy as sa
 from sqlalchemy.dialects.postgresql import ARRAY
 from sqlmodel import col, func, select
 from sqlmodel.ext.asyncio.session import AsyncSession
+from sqlmodel.sql.expression import SelectOfScalar
 
 from domain.errors import NotFound
 from domain.paging import PageOf, page_of
+from domain.sql import plain
 from domain.training.model import Artifact, LogLine, MetricPoint, RunAttempt, TrainingConfig, TrainingRun
 from domain.training.status import ACTIVE, LogLevel, Provider, RunStatus
 from domain.viewer import Scope, Viewer
@@ -35,7 +37,7 @@ async def locked_run(session: AsyncSession, run_id: UUID) -> TrainingRun | None:
     return (await session.exec(_locked(select(TrainingRun).where(TrainingRun.id == run_id)))).one_or_none()
 
 
-def _locked(statement):  # type: ignore[no-untyped-def]  # the generic of sqlmodel's select is not worth naming here
+def _locked(statement: SelectOfScalar[TrainingRun]) -> SelectOfScalar[TrainingRun]:
     return statement.with_for_update(key_share=True).execution_options(populate_existing=True)
 
 
@@ -57,7 +59,7 @@ async def runs_page(
 ) -> PageOf[TrainingRun]:
     """A page of the user's runs, newest first."""
 
-    def narrow(statement):  # type: ignore[no-untyped-def]  # as above
+    def narrow(statement: SelectOfScalar[TrainingRun]) -> SelectOfScalar[TrainingRun]:
         statement = statement.where(TrainingRun.user_id == user_id)
         if wanted.statuses:
             statement = statement.where(col(TrainingRun.status).in_(wanted.statuses))
@@ -145,7 +147,7 @@ async def log_lines(
     if wanted.level is not None:
         statement = statement.where(col(LogLine.level).in_(_FROM_LEVEL[wanted.level]))
     if wanted.search:
-        await session.exec(sa.text(f"SET LOCAL statement_timeout = {LONGEST_SEARCH_MS}"))
+        await plain(session, f"SET LOCAL statement_timeout = {LONGEST_SEARCH_MS}")
         statement = statement.where(col(LogLine.text).icontains(wanted.search, autoescape=True))
     statement = statement.order_by(line.desc() if from_end else line).limit(count + 1)
     rows = list((await session.exec(statement)).all())

@@ -6,7 +6,6 @@ from typing import Any
 from uuid import UUID
 
 import orjson
-import sqlalchemy as sa
 from sqlalchemy.dialects.postgresql import insert
 from sqlmodel import col, select
 
@@ -20,6 +19,7 @@ from domain.deployment.model import Resource, ResourceKind, ResourceStatus
 from domain.errors import NotFound
 from domain.events import time_text
 from domain.journal.service import append_run_event
+from domain.sql import plain
 from domain.training import queries
 from domain.training.errors import (
     DatasetNeeded,
@@ -196,10 +196,8 @@ async def _start(
     digest = wish.digest
     if wish.idempotency_key is not None:
         # Two requests with one key take turns, so that the second finds the first one's run.
-        await work.session.exec(
-            sa.text("SELECT pg_advisory_xact_lock(hashtextextended(:key, 0))"),
-            params={"key": f"{user_id}:{wish.idempotency_key}"},
-        )
+        turn = f"{user_id}:{wish.idempotency_key}"
+        await plain(work.session, "SELECT pg_advisory_xact_lock(hashtextextended(:key, 0))", key=turn)
         known = await queries.run_by_key(work.session, user_id, wish.idempotency_key)
         if known is not None:
             if known.request_digest != digest:
@@ -323,8 +321,8 @@ async def _announce(work: UnitOfWork, run: TrainingRun, before: Standing) -> Non
         data = {"from": before.stage.value, "to": run.stage.value}
         await append_run_event(work, run, "run.stage_changed", data)
     if run.status is not before.status:
-        data = {"from": before.status.value, "to": run.status.value, "final": run.status.is_final}
-        await append_run_event(work, run, "run.status_changed", data)
+        change = {"from": before.status.value, "to": run.status.value, "final": run.status.is_final}
+        await append_run_event(work, run, "run.status_changed", change)
         _mark_announced(run, work)
         await ai_model.follow_run(work, run)
     elif _is_worth_telling(run, work):

@@ -22,8 +22,8 @@ from graph.training.types import TrainingRun
 class TrainingSubscriptions:
     @strawberry.subscription(
         description="Follow a run: first how it stands (or, with `after`, what you missed), then each change as it"
-        " happens, numbered without holes. Completes after the final status. Keep the last `cursor` and give it back as `after`"
-        " when the connection broke."
+        " happens, numbered without holes. Completes after the final status. Keep the last `cursor` and give it back"
+        " as `after` when the connection broke."
     )
     async def training_run(
         self,

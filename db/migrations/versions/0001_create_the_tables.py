@@ -1,9 +1,9 @@
 """create the tables"""
 
 import sqlalchemy as sa
-import sqlmodel
 from alembic import op
 from sqlalchemy.dialects import postgresql
+from sqlmodel.sql.sqltypes import UTCDateTime
 
 revision = "0001"
 down_revision = None
@@ -23,7 +23,7 @@ def upgrade() -> None:
     op.create_table(
         "users",
         sa.Column("id", sa.Uuid(), nullable=False),
-        sa.Column("created_at", sqlmodel.sql.sqltypes.UTCDateTime(), nullable=False),
+        sa.Column("created_at", UTCDateTime(), nullable=False),
         sa.Column("email", sa.Text(), nullable=False),
         sa.Column("name", sa.Text(), nullable=False),
         sa.Column("password_hash", sa.Text(), nullable=False),
@@ -41,15 +41,15 @@ def upgrade() -> None:
         sa.Column("id", sa.Uuid(), nullable=False),
         sa.Column("host", sa.Text(), nullable=False),
         sa.Column("pid", sa.Integer(), nullable=False),
-        sa.Column("started_at", sqlmodel.sql.sqltypes.UTCDateTime(), nullable=False),
-        sa.Column("seen_at", sqlmodel.sql.sqltypes.UTCDateTime(), nullable=False),
+        sa.Column("started_at", UTCDateTime(), nullable=False),
+        sa.Column("seen_at", UTCDateTime(), nullable=False),
         sa.PrimaryKeyConstraint("id", name=op.f("pk_workers")),
     )
     op.create_table(
         "ai_models",
         sa.Column("user_id", sa.Uuid(), nullable=False),
         sa.Column("id", sa.Uuid(), nullable=False),
-        sa.Column("created_at", sqlmodel.sql.sqltypes.UTCDateTime(), nullable=False),
+        sa.Column("created_at", UTCDateTime(), nullable=False),
         sa.Column("name", sa.Text(), nullable=False),
         sa.Column(
             "status",
@@ -70,8 +70,8 @@ def upgrade() -> None:
         sa.Column("trained_run_id", sa.Uuid(), nullable=True),
         sa.Column("model_url", sa.Text(), nullable=True),
         sa.Column("error_message", sa.Text(), nullable=True),
-        sa.Column("trained_at", sqlmodel.sql.sqltypes.UTCDateTime(), nullable=True),
-        sa.Column("updated_at", sqlmodel.sql.sqltypes.UTCDateTime(), nullable=False),
+        sa.Column("trained_at", UTCDateTime(), nullable=True),
+        sa.Column("updated_at", UTCDateTime(), nullable=False),
         sa.ForeignKeyConstraint(["user_id"], ["users.id"], name=op.f("fk_ai_models_user_id"), ondelete="CASCADE"),
         sa.PrimaryKeyConstraint("id", name=op.f("pk_ai_models")),
         sa.UniqueConstraint("user_id", "name", name=op.f("uq_ai_models_user_id_name")),
@@ -81,14 +81,14 @@ def upgrade() -> None:
         "api_keys",
         sa.Column("user_id", sa.Uuid(), nullable=False),
         sa.Column("id", sa.Uuid(), nullable=False),
-        sa.Column("created_at", sqlmodel.sql.sqltypes.UTCDateTime(), nullable=False),
+        sa.Column("created_at", UTCDateTime(), nullable=False),
         sa.Column("name", sa.Text(), nullable=False),
         sa.Column("prefix", sa.Text(), nullable=False),
         sa.Column("hash", sa.LargeBinary(), nullable=False),
         sa.Column("scopes", postgresql.ARRAY(sa.Text()), nullable=False),
-        sa.Column("expires_at", sqlmodel.sql.sqltypes.UTCDateTime(), nullable=True),
-        sa.Column("last_used_at", sqlmodel.sql.sqltypes.UTCDateTime(), nullable=True),
-        sa.Column("revoked_at", sqlmodel.sql.sqltypes.UTCDateTime(), nullable=True),
+        sa.Column("expires_at", UTCDateTime(), nullable=True),
+        sa.Column("last_used_at", UTCDateTime(), nullable=True),
+        sa.Column("revoked_at", UTCDateTime(), nullable=True),
         sa.ForeignKeyConstraint(["user_id"], ["users.id"], name=op.f("fk_api_keys_user_id"), ondelete="CASCADE"),
         sa.PrimaryKeyConstraint("id", name=op.f("pk_api_keys")),
         sa.UniqueConstraint("hash", name=op.f("uq_api_keys_hash")),
@@ -98,7 +98,7 @@ def upgrade() -> None:
         "audit_log",
         sa.Column("user_id", sa.Uuid(), nullable=False),
         sa.Column("id", sa.Uuid(), nullable=False),
-        sa.Column("created_at", sqlmodel.sql.sqltypes.UTCDateTime(), nullable=False),
+        sa.Column("created_at", UTCDateTime(), nullable=False),
         sa.Column("action", sa.Text(), nullable=False),
         sa.Column("credential_id", sa.Uuid(), nullable=True),
         sa.Column("subject_id", sa.Uuid(), nullable=True),
@@ -111,7 +111,7 @@ def upgrade() -> None:
         "datasets",
         sa.Column("user_id", sa.Uuid(), nullable=False),
         sa.Column("id", sa.Uuid(), nullable=False),
-        sa.Column("created_at", sqlmodel.sql.sqltypes.UTCDateTime(), nullable=False),
+        sa.Column("created_at", UTCDateTime(), nullable=False),
         sa.Column("name", sa.Text(), nullable=False),
         sa.Column(
             "format",
@@ -127,8 +127,8 @@ def upgrade() -> None:
         sa.Column("sha256", sa.Text(), nullable=True),
         sa.Column("row_count", sa.BigInteger(), nullable=True),
         sa.Column("columns", postgresql.JSONB(astext_type=sa.Text()), nullable=False),
-        sa.Column("uploaded_at", sqlmodel.sql.sqltypes.UTCDateTime(), nullable=True),
-        sa.Column("deleted_at", sqlmodel.sql.sqltypes.UTCDateTime(), nullable=True),
+        sa.Column("uploaded_at", UTCDateTime(), nullable=True),
+        sa.Column("deleted_at", UTCDateTime(), nullable=True),
         sa.ForeignKeyConstraint(["user_id"], ["users.id"], name=op.f("fk_datasets_user_id"), ondelete="CASCADE"),
         sa.PrimaryKeyConstraint("id", name=op.f("pk_datasets")),
     )
@@ -137,7 +137,7 @@ def upgrade() -> None:
         "feed_events",
         sa.Column("seq", sa.BigInteger(), nullable=False),
         sa.Column("type", sa.Text(), nullable=False),
-        sa.Column("at", sqlmodel.sql.sqltypes.UTCDateTime(), nullable=False),
+        sa.Column("at", UTCDateTime(), nullable=False),
         sa.Column("attempt", sa.Integer(), nullable=False),
         sa.Column("run", postgresql.JSONB(astext_type=sa.Text()), nullable=True),
         sa.Column("data", postgresql.JSONB(astext_type=sa.Text()), nullable=False),
@@ -149,7 +149,7 @@ def upgrade() -> None:
         "provider_resources",
         sa.Column("user_id", sa.Uuid(), nullable=False),
         sa.Column("id", sa.Uuid(), nullable=False),
-        sa.Column("created_at", sqlmodel.sql.sqltypes.UTCDateTime(), nullable=False),
+        sa.Column("created_at", UTCDateTime(), nullable=False),
         sa.Column("run_id", sa.Uuid(), nullable=True),
         sa.Column("deployment_id", sa.Uuid(), nullable=True),
         sa.Column(
@@ -192,8 +192,8 @@ def upgrade() -> None:
         sa.Column("cost_micros", sa.BigInteger(), nullable=False),
         sa.Column("last_error", sa.Text(), nullable=True),
         sa.Column("age_seconds", sa.Double(), nullable=True),
-        sa.Column("ended_at", sqlmodel.sql.sqltypes.UTCDateTime(), nullable=True),
-        sa.Column("next_check_at", sqlmodel.sql.sqltypes.UTCDateTime(), nullable=True),
+        sa.Column("ended_at", UTCDateTime(), nullable=True),
+        sa.Column("next_check_at", UTCDateTime(), nullable=True),
         sa.ForeignKeyConstraint(
             ["user_id"], ["users.id"], name=op.f("fk_provider_resources_user_id"), ondelete="CASCADE"
         ),
@@ -207,7 +207,7 @@ def upgrade() -> None:
         "training_configs",
         sa.Column("user_id", sa.Uuid(), nullable=False),
         sa.Column("id", sa.Uuid(), nullable=False),
-        sa.Column("created_at", sqlmodel.sql.sqltypes.UTCDateTime(), nullable=False),
+        sa.Column("created_at", UTCDateTime(), nullable=False),
         sa.Column("name", sa.Text(), nullable=False),
         sa.Column(
             "provider",
@@ -229,7 +229,7 @@ def upgrade() -> None:
         sa.Column("gpu_types", postgresql.ARRAY(sa.Text()), nullable=False),
         sa.Column("image", sa.Text(), nullable=True),
         sa.Column("time_limit_seconds", sa.Integer(), nullable=True),
-        sa.Column("updated_at", sqlmodel.sql.sqltypes.UTCDateTime(), nullable=False),
+        sa.Column("updated_at", UTCDateTime(), nullable=False),
         sa.ForeignKeyConstraint(
             ["user_id"], ["users.id"], name=op.f("fk_training_configs_user_id"), ondelete="CASCADE"
         ),
@@ -241,10 +241,10 @@ def upgrade() -> None:
         "user_sessions",
         sa.Column("user_id", sa.Uuid(), nullable=False),
         sa.Column("id", sa.Uuid(), nullable=False),
-        sa.Column("created_at", sqlmodel.sql.sqltypes.UTCDateTime(), nullable=False),
-        sa.Column("expires_at", sqlmodel.sql.sqltypes.UTCDateTime(), nullable=False),
-        sa.Column("last_used_at", sqlmodel.sql.sqltypes.UTCDateTime(), nullable=False),
-        sa.Column("revoked_at", sqlmodel.sql.sqltypes.UTCDateTime(), nullable=True),
+        sa.Column("created_at", UTCDateTime(), nullable=False),
+        sa.Column("expires_at", UTCDateTime(), nullable=False),
+        sa.Column("last_used_at", UTCDateTime(), nullable=False),
+        sa.Column("revoked_at", UTCDateTime(), nullable=True),
         sa.Column("revoked_because", sa.Text(), nullable=True),
         sa.Column("user_agent", sa.Text(), nullable=False),
         sa.Column("address", sa.Text(), nullable=False),
@@ -256,7 +256,7 @@ def upgrade() -> None:
         "generated_apps",
         sa.Column("user_id", sa.Uuid(), nullable=False),
         sa.Column("id", sa.Uuid(), nullable=False),
-        sa.Column("created_at", sqlmodel.sql.sqltypes.UTCDateTime(), nullable=False),
+        sa.Column("created_at", UTCDateTime(), nullable=False),
         sa.Column("model_id", sa.Uuid(), nullable=False),
         sa.Column("slug", sa.Text(), nullable=False),
         sa.Column(
@@ -279,8 +279,8 @@ def upgrade() -> None:
         sa.Column("user_id", sa.Uuid(), nullable=False),
         sa.Column("hash", sa.LargeBinary(), nullable=False),
         sa.Column("session_id", sa.Uuid(), nullable=False),
-        sa.Column("created_at", sqlmodel.sql.sqltypes.UTCDateTime(), nullable=False),
-        sa.Column("used_at", sqlmodel.sql.sqltypes.UTCDateTime(), nullable=True),
+        sa.Column("created_at", UTCDateTime(), nullable=False),
+        sa.Column("used_at", UTCDateTime(), nullable=True),
         sa.ForeignKeyConstraint(
             ["session_id"], ["user_sessions.id"], name=op.f("fk_refresh_tokens_session_id"), ondelete="CASCADE"
         ),
@@ -293,7 +293,7 @@ def upgrade() -> None:
         "training_runs",
         sa.Column("user_id", sa.Uuid(), nullable=False),
         sa.Column("id", sa.Uuid(), nullable=False),
-        sa.Column("created_at", sqlmodel.sql.sqltypes.UTCDateTime(), nullable=False),
+        sa.Column("created_at", UTCDateTime(), nullable=False),
         sa.Column("model_id", sa.Uuid(), nullable=False),
         sa.Column("dataset_id", sa.Uuid(), nullable=True),
         sa.Column("training_config_id", sa.Uuid(), nullable=True),
@@ -397,15 +397,15 @@ def upgrade() -> None:
         sa.Column("seq", sa.BigInteger(), nullable=False),
         sa.Column("log_lines", sa.BigInteger(), nullable=False),
         sa.Column("app_slug", sa.Text(), nullable=True),
-        sa.Column("started_at", sqlmodel.sql.sqltypes.UTCDateTime(), nullable=True),
-        sa.Column("ended_at", sqlmodel.sql.sqltypes.UTCDateTime(), nullable=True),
-        sa.Column("suspected_at", sqlmodel.sql.sqltypes.UTCDateTime(), nullable=True),
-        sa.Column("last_signal_at", sqlmodel.sql.sqltypes.UTCDateTime(), nullable=True),
+        sa.Column("started_at", UTCDateTime(), nullable=True),
+        sa.Column("ended_at", UTCDateTime(), nullable=True),
+        sa.Column("suspected_at", UTCDateTime(), nullable=True),
+        sa.Column("last_signal_at", UTCDateTime(), nullable=True),
         sa.Column("announced_progress", sa.Double(), nullable=False),
-        sa.Column("announced_at", sqlmodel.sql.sqltypes.UTCDateTime(), nullable=True),
-        sa.Column("next_check_at", sqlmodel.sql.sqltypes.UTCDateTime(), nullable=False),
+        sa.Column("announced_at", UTCDateTime(), nullable=True),
+        sa.Column("next_check_at", UTCDateTime(), nullable=False),
         sa.Column("lease_owner", sa.Uuid(), nullable=True),
-        sa.Column("lease_until", sqlmodel.sql.sqltypes.UTCDateTime(), nullable=True),
+        sa.Column("lease_until", UTCDateTime(), nullable=True),
         sa.CheckConstraint("progress >= 0 AND progress <= 100", name=op.f("ck_training_runs_progress")),
         sa.ForeignKeyConstraint(["dataset_id"], ["datasets.id"], name=op.f("fk_training_runs_dataset_id")),
         sa.ForeignKeyConstraint(
@@ -430,16 +430,16 @@ def upgrade() -> None:
         "dataset_download_tokens",
         sa.Column("user_id", sa.Uuid(), nullable=False),
         sa.Column("id", sa.Uuid(), nullable=False),
-        sa.Column("created_at", sqlmodel.sql.sqltypes.UTCDateTime(), nullable=False),
+        sa.Column("created_at", UTCDateTime(), nullable=False),
         sa.Column("dataset_id", sa.Uuid(), nullable=False),
         sa.Column("run_id", sa.Uuid(), nullable=False),
         sa.Column("attempt", sa.Integer(), nullable=False),
         sa.Column("hash", sa.LargeBinary(), nullable=False),
-        sa.Column("expires_at", sqlmodel.sql.sqltypes.UTCDateTime(), nullable=False),
-        sa.Column("used_at", sqlmodel.sql.sqltypes.UTCDateTime(), nullable=True),
+        sa.Column("expires_at", UTCDateTime(), nullable=False),
+        sa.Column("used_at", UTCDateTime(), nullable=True),
         sa.Column("download_count", sa.Integer(), nullable=False),
         sa.Column("bytes_sent", sa.BigInteger(), nullable=False),
-        sa.Column("revoked_at", sqlmodel.sql.sqltypes.UTCDateTime(), nullable=True),
+        sa.Column("revoked_at", UTCDateTime(), nullable=True),
         sa.ForeignKeyConstraint(
             ["dataset_id"], ["datasets.id"], name=op.f("fk_dataset_download_tokens_dataset_id"), ondelete="CASCADE"
         ),
@@ -461,7 +461,7 @@ def upgrade() -> None:
         "deployments",
         sa.Column("user_id", sa.Uuid(), nullable=False),
         sa.Column("id", sa.Uuid(), nullable=False),
-        sa.Column("created_at", sqlmodel.sql.sqltypes.UTCDateTime(), nullable=False),
+        sa.Column("created_at", UTCDateTime(), nullable=False),
         sa.Column("app_id", sa.Uuid(), nullable=False),
         sa.Column("run_id", sa.Uuid(), nullable=False),
         sa.Column(
@@ -498,11 +498,11 @@ def upgrade() -> None:
         sa.Column("host", sa.Text(), nullable=True),
         sa.Column("port", sa.Integer(), nullable=True),
         sa.Column("error_message", sa.Text(), nullable=True),
-        sa.Column("live_at", sqlmodel.sql.sqltypes.UTCDateTime(), nullable=True),
-        sa.Column("stopped_at", sqlmodel.sql.sqltypes.UTCDateTime(), nullable=True),
-        sa.Column("next_check_at", sqlmodel.sql.sqltypes.UTCDateTime(), nullable=True),
+        sa.Column("live_at", UTCDateTime(), nullable=True),
+        sa.Column("stopped_at", UTCDateTime(), nullable=True),
+        sa.Column("next_check_at", UTCDateTime(), nullable=True),
         sa.Column("lease_owner", sa.Uuid(), nullable=True),
-        sa.Column("lease_until", sqlmodel.sql.sqltypes.UTCDateTime(), nullable=True),
+        sa.Column("lease_until", UTCDateTime(), nullable=True),
         sa.ForeignKeyConstraint(
             ["app_id"], ["generated_apps.id"], name=op.f("fk_deployments_app_id"), ondelete="CASCADE"
         ),
@@ -519,7 +519,7 @@ def upgrade() -> None:
         "run_artifacts",
         sa.Column("user_id", sa.Uuid(), nullable=False),
         sa.Column("id", sa.Uuid(), nullable=False),
-        sa.Column("created_at", sqlmodel.sql.sqltypes.UTCDateTime(), nullable=False),
+        sa.Column("created_at", UTCDateTime(), nullable=False),
         sa.Column("run_id", sa.Uuid(), nullable=False),
         sa.Column("attempt", sa.Integer(), nullable=False),
         sa.Column("name", sa.Text(), nullable=False),
@@ -539,7 +539,7 @@ def upgrade() -> None:
         "run_attempts",
         sa.Column("user_id", sa.Uuid(), nullable=False),
         sa.Column("id", sa.Uuid(), nullable=False),
-        sa.Column("created_at", sqlmodel.sql.sqltypes.UTCDateTime(), nullable=False),
+        sa.Column("created_at", UTCDateTime(), nullable=False),
         sa.Column("run_id", sa.Uuid(), nullable=False),
         sa.Column("number", sa.Integer(), nullable=False),
         sa.Column(
@@ -590,8 +590,8 @@ def upgrade() -> None:
         sa.Column("error_message", sa.Text(), nullable=True),
         sa.Column("cost_micros", sa.BigInteger(), nullable=False),
         sa.Column("log_offset", sa.BigInteger(), nullable=False),
-        sa.Column("started_at", sqlmodel.sql.sqltypes.UTCDateTime(), nullable=True),
-        sa.Column("ended_at", sqlmodel.sql.sqltypes.UTCDateTime(), nullable=True),
+        sa.Column("started_at", UTCDateTime(), nullable=True),
+        sa.Column("ended_at", UTCDateTime(), nullable=True),
         sa.ForeignKeyConstraint(
             ["run_id"], ["training_runs.id"], name=op.f("fk_run_attempts_run_id"), ondelete="CASCADE"
         ),
@@ -605,7 +605,7 @@ def upgrade() -> None:
         "run_events",
         sa.Column("seq", sa.BigInteger(), nullable=False),
         sa.Column("type", sa.Text(), nullable=False),
-        sa.Column("at", sqlmodel.sql.sqltypes.UTCDateTime(), nullable=False),
+        sa.Column("at", UTCDateTime(), nullable=False),
         sa.Column("attempt", sa.Integer(), nullable=False),
         sa.Column("run", postgresql.JSONB(astext_type=sa.Text()), nullable=True),
         sa.Column("data", postgresql.JSONB(astext_type=sa.Text()), nullable=False),
@@ -623,7 +623,7 @@ def upgrade() -> None:
         sa.Column("line", sa.BigInteger(), nullable=False),
         sa.Column("user_id", sa.Uuid(), nullable=False),
         sa.Column("attempt", sa.Integer(), nullable=False),
-        sa.Column("at", sqlmodel.sql.sqltypes.UTCDateTime(), nullable=False),
+        sa.Column("at", UTCDateTime(), nullable=False),
         sa.Column(
             "level",
             sa.Enum(
@@ -651,7 +651,7 @@ def upgrade() -> None:
         sa.Column("step", sa.BigInteger(), nullable=False),
         sa.Column("user_id", sa.Uuid(), nullable=False),
         sa.Column("value", sa.Double(), nullable=False),
-        sa.Column("at", sqlmodel.sql.sqltypes.UTCDateTime(), nullable=False),
+        sa.Column("at", UTCDateTime(), nullable=False),
         sa.ForeignKeyConstraint(
             ["run_id"], ["training_runs.id"], name=op.f("fk_run_metrics_run_id"), ondelete="CASCADE"
         ),
@@ -662,7 +662,7 @@ def upgrade() -> None:
         "dataset_downloads",
         sa.Column("user_id", sa.Uuid(), nullable=False),
         sa.Column("id", sa.Uuid(), nullable=False),
-        sa.Column("created_at", sqlmodel.sql.sqltypes.UTCDateTime(), nullable=False),
+        sa.Column("created_at", UTCDateTime(), nullable=False),
         sa.Column("grant_id", sa.Uuid(), nullable=False),
         sa.Column("dataset_id", sa.Uuid(), nullable=False),
         sa.Column("run_id", sa.Uuid(), nullable=False),
@@ -670,7 +670,7 @@ def upgrade() -> None:
         sa.Column("bytes_sent", sa.BigInteger(), nullable=False),
         sa.Column("is_complete", sa.Boolean(), nullable=False),
         sa.Column("sha256", sa.Text(), nullable=True),
-        sa.Column("ended_at", sqlmodel.sql.sqltypes.UTCDateTime(), nullable=True),
+        sa.Column("ended_at", UTCDateTime(), nullable=True),
         sa.ForeignKeyConstraint(
             ["grant_id"], ["dataset_download_tokens.id"], name=op.f("fk_dataset_downloads_grant_id"), ondelete="CASCADE"
         ),
