@@ -65,13 +65,14 @@ async def make_session(database: Database, viewer: Viewer, **facts: Any) -> User
     """Another signed-in device of the user."""
     async with database.begin(viewer) as work:
         given: dict[str, Any] = {
+            "id": new_id(),
             "created_at": work.now,
             "last_used_at": work.now,
             "expires_at": work.now + timedelta(days=30),
             "user_agent": "tests",
             "address": "192.0.2.1",
         }
-        session = UserSession(id=new_id(), user_id=_user_of(viewer), **(given | facts))
+        session = UserSession(user_id=_user_of(viewer), **(given | facts))
         work.session.add(session)
     return session
 
