@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 import strawberry
 from argon2 import PasswordHasher
+from strawberry.schema.config import StrawberryConfig
 
 from db.settings import Settings
 from db.unit_of_work import Database
@@ -80,7 +81,7 @@ def schema() -> strawberry.Schema:
         query=AccountQueries,
         mutation=AccountMutations,
         types=[Problem],
-        config=strawberry.schema.config.StrawberryConfig(scalar_map=SCALARS),
+        config=StrawberryConfig(scalar_map=SCALARS),
         exception_handlers=EXCEPTION_HANDLERS,
     )
 
@@ -106,7 +107,7 @@ def api(
     authentication: Authentication,
     attempts: AttemptLimiter,
 ) -> Api:
-    services: Any = Services(
+    services = Services(
         settings=settings,
         database=database,
         bus=told,  # type: ignore[arg-type]  # remembers revocations instead of sending them
