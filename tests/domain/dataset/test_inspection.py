@@ -152,7 +152,7 @@ def test_a_broken_file_is_refused_with_its_place(
 
 def test_a_row_of_many_quoted_lines_cannot_fill_the_memory() -> None:
     """Each value ends and begins on one line, so that no line and no value is long, but the row never ends."""
-    piece = b'x\n' * 500_000 + b'","'
+    piece = b"x\n" * 500_000 + b'","'
     with pytest.raises(file_errors.LineTooLong):
         read(b'a,b\n"' + piece * 9)
 
