@@ -233,17 +233,13 @@ def _json_of(response: httpx2.Response) -> dict[str, Any]:
 
 
 def _of_http(status: int, answer: dict[str, Any]) -> ClientError:
-    """The error for an answer that is not what was asked for: GraphQL's `errors`, our own `code`, or only a status."""
+    """The error for an answer that is not what was asked for: GraphQL's `errors`, a `Problem`, or only a status."""
     if errors := answer.get("errors"):
         return of_graphql(errors)
-    problem = answer.get("error") if isinstance(answer.get("error"), dict) else answer
-    if isinstance(problem, dict) and "code" in problem and "message" in problem:
-        return of_graphql([{"message": problem["message"], "extensions": problem}])
+    kind = {401: "Forbidden", 403: "Forbidden", 404: "NotFound", 429: "LimitReached"}.get(status, "")
+    if "code" in answer and "message" in answer:
+        return of_problem({"__typename": kind, **answer})
     text = f"The server answered with HTTP {status}, and nothing that this client understands."
-    if status in (401, 403):
-        return NotAllowed(text)
-    if status == 404:
-        return Missing(text)
-    if status in (429, 502, 503, 504):
+    if status in (502, 503, 504):
         return Unreachable(text)
-    return ClientError(text)
+    return of_problem({"__typename": kind, "code": f"HTTP_{status}", "message": text})

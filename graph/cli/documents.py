@@ -14,7 +14,7 @@ fragment Run on TrainingRun {
 SIGN_UP = (
     """
 mutation SignUp($input: SignUpInput!) {
-  signUp(input: $input) { __typename ... on Session { accessToken refreshToken expiresAt } ...Refusal }
+  signUp(input: $input) { __typename ... on SignedIn { accessToken refreshToken expiresAt } ...Refusal }
 }
 """
     + _PROBLEM
@@ -23,7 +23,7 @@ mutation SignUp($input: SignUpInput!) {
 SIGN_IN = (
     """
 mutation SignIn($input: SignInInput!) {
-  signIn(input: $input) { __typename ... on Session { accessToken refreshToken expiresAt } ...Refusal }
+  signIn(input: $input) { __typename ... on SignedIn { accessToken refreshToken expiresAt } ...Refusal }
 }
 """
     + _PROBLEM
@@ -33,7 +33,7 @@ REFRESH_SESSION = (
     """
 mutation RefreshSession($refreshToken: String!) {
   refreshSession(refreshToken: $refreshToken) {
-    __typename ... on Session { accessToken refreshToken expiresAt } ...Refusal
+    __typename ... on SignedIn { accessToken refreshToken expiresAt } ...Refusal
   }
 }
 """
@@ -53,7 +53,7 @@ FOLLOW_RUN = """
 subscription FollowRun($id: ID!, $after: Cursor) {
   trainingRun(id: $id, after: $after) {
     __typename runId seq firstSeq cursor at attempt status stage progress progressEstimated etaSeconds message
-    ... on RunGap { from to }
+    ... on Gap { from to }
     ... on RunLogged { fromLine toLine lines { line at level text } }
     ... on RunMeasured { readings { name step value } }
     ... on RunDeploymentReady { deploymentUrl }
@@ -61,3 +61,74 @@ subscription FollowRun($id: ID!, $after: Cursor) {
   }
 }
 """
+
+VIEWER = "query Viewer { viewer { __typename } }"
+
+CREATE_API_KEY = (
+    """
+mutation CreateApiKey($input: CreateApiKeyInput!) {
+  createApiKey(input: $input) { __typename ... on CreatedApiKey { token } ...Refusal }
+}
+"""
+    + _PROBLEM
+)
+
+CREATE_DATASET = (
+    """
+mutation CreateDataset($input: CreateDatasetInput!) {
+  createDataset(input: $input) { __typename ... on Dataset { id name } ...Refusal }
+}
+"""
+    + _PROBLEM
+)
+
+START_RUN = (
+    """
+mutation StartTrainingRun($input: StartTrainingRunInput!) {
+  startTrainingRun(input: $input) { __typename ...Run ...Refusal }
+}
+"""
+    + _RUN
+    + _PROBLEM
+)
+
+CANCEL_RUN = (
+    """
+mutation CancelTrainingRun($id: ID!) { cancelTrainingRun(id: $id) { __typename ...Run ...Refusal } }
+"""
+    + _RUN
+    + _PROBLEM
+)
+
+SYNC_RUN = (
+    """
+mutation SyncTrainingRun($id: ID!) { syncTrainingRun(id: $id) { __typename ...Run ...Refusal } }
+"""
+    + _RUN
+    + _PROBLEM
+)
+
+RUN = "query TrainingRun($id: ID!) { trainingRun(id: $id) { ...Run } }" + _RUN
+
+RUNS = (
+    """
+query TrainingRuns($first: Int!) {
+  trainingRuns(first: $first) { __typename edges { node { ...Run } } }
+}
+"""
+    + _RUN
+)
+
+LOGS = """
+query Logs($id: ID!, $first: Int, $after: String, $last: Int, $level: LogLevel, $search: String) {
+  trainingRun(id: $id) {
+    __typename
+    logs(first: $first, after: $after, last: $last, level: $level, search: $search) {
+      edges { cursor node { line at level text } }
+      pageInfo { hasNextPage endCursor }
+    }
+  }
+}
+"""
+
+DATASET = "query Dataset($id: ID!) { dataset(id: $id) { __typename id name format status bytes sha256 rowCount } }"

@@ -20,7 +20,8 @@ from pathlib import Path
 
 from db.embedded import launch
 
-STOP_SECONDS = 15.0
+STOP_SECONDS = 30.0
+"""A little more than the API takes to let its readers go."""
 KILL_SECONDS = 5.0
 """Until a killed child is gone."""
 LOOK_SECONDS = 0.05

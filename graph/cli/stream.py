@@ -39,7 +39,7 @@ BUSY = 1013
 NEW_TOKEN = 4403
 NO_CLOSE_FRAME = 1006
 SPOKEN_WRONGLY = frozenset({1002, 1003, 1007, 1009, 4400, 4401, 4406, 4409, 4429})
-SNAPSHOTS = frozenset({"RunSnapshot", "RunGap"})
+SNAPSHOTS = frozenset({"Snapshot", "Gap"})
 """Messages that tell the state as it is now, and from which number on to count."""
 TRANSIENT = frozenset({"UNAVAILABLE", "INTERNAL"})
 

@@ -32,7 +32,7 @@ def whole_run(*, per_socket: int, end: Script) -> Script:
         for seq in range(first, LAST + 1):
             if seq - first >= per_socket:
                 return await end(visit)
-            await visit.tell(message(seq, kind="RunSnapshot" if seq == 1 else "RunProgressed"))
+            await visit.tell(message(seq, kind="Snapshot" if seq == 1 else "RunProgressed"))
         await visit.complete()
 
     return script
@@ -100,7 +100,7 @@ async def test_waits_as_long_as_a_busy_server_asks() -> None:
 
 async def test_drops_what_it_has_seen_already() -> None:
     async def script(visit: Visit) -> None:
-        for event in (message(1, kind="RunSnapshot"), message(2), message(2), message(1), message(3)):
+        for event in (message(1, kind="Snapshot"), message(2), message(2), message(1), message(3)):
             await visit.tell(event)
         await visit.complete()
 
@@ -111,7 +111,7 @@ async def test_drops_what_it_has_seen_already() -> None:
 
 async def test_takes_a_merged_message_for_all_that_it_stands_for() -> None:
     async def script(visit: Visit) -> None:
-        for event in (message(1, kind="RunSnapshot"), message(5, first=2), message(6)):
+        for event in (message(1, kind="Snapshot"), message(5, first=2), message(6)):
             await visit.tell(event)
         await visit.complete()
 
@@ -149,17 +149,17 @@ async def test_of_a_server_that_leaves_the_hole_open_is_broken() -> None:
 async def test_goes_on_from_a_gap() -> None:
     async def script(visit: Visit) -> None:
         if visit.after is None:
-            await visit.tell(message(2, kind="RunSnapshot"))
+            await visit.tell(message(2, kind="Snapshot"))
             return await visit.cut()
-        await visit.tell(message(9, kind="RunGap", first=3, **{"from": 3, "to": 8}))
+        await visit.tell(message(9, kind="Gap", first=3, **{"from": 3, "to": 8}))
         await visit.tell(message(10))
         await visit.complete()
 
     async with ScriptedApi.play(script) as api:
         messages, _ = await collect(api)
     assert [(found["__typename"], found["seq"]) for found in messages] == [
-        ("RunSnapshot", 2),
-        ("RunGap", 9),
+        ("Snapshot", 2),
+        ("Gap", 9),
         ("RunProgressed", 10),
     ]
 
@@ -212,7 +212,7 @@ async def test_tries_again_when_the_database_is_away() -> None:
     async def script(visit: Visit) -> None:
         if len(api.visits) < 3:
             return await visit.send("error", [{"message": "Later.", "extensions": {"code": "UNAVAILABLE"}}])
-        await visit.tell(message(1, kind="RunSnapshot"))
+        await visit.tell(message(1, kind="Snapshot"))
         await visit.complete()
 
     async with ScriptedApi.play(script) as api:
@@ -234,7 +234,7 @@ async def test_that_its_reader_leaves_closes_the_socket() -> None:
     left: list[bool] = []
 
     async def script(visit: Visit) -> None:
-        await visit.tell(message(1, kind="RunSnapshot"))
+        await visit.tell(message(1, kind="Snapshot"))
         await visit.socket.wait_closed()
         left.append(True)
 
@@ -313,7 +313,7 @@ async def test_shows_a_new_token_on_the_same_socket_before_the_old_one_ends() ->
     shown: list[dict[str, Any]] = []
 
     async def script(visit: Visit) -> None:
-        await visit.tell(message(1, kind="RunSnapshot"))
+        await visit.tell(message(1, kind="Snapshot"))
         renewal = await visit.receive()
         shown.append(renewal["payload"]["variables"])
         await visit.send("next", {"data": {"renewConnection": {"__typename": "Session"}}}, id=renewal["id"])

@@ -1,0 +1,370 @@
+"""Commands about runs: train, watch, logs, cancel, sync, status; and upload, which gives them data."""
+
+import asyncio
+import json
+from collections.abc import AsyncGenerator, Awaitable, Callable
+from contextlib import aclosing
+from datetime import datetime
+from pathlib import Path
+from typing import Annotated, Any, TypeVar
+
+import typer
+from rich.markup import escape
+from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn
+from rich.table import Table
+
+from graph.cli import documents
+from graph.cli.client import Client
+from graph.cli.errors import Exit, Usage
+from graph.cli.options import DATA_DIR, DataDir, RunId, Token, Url, id_of
+from graph.cli.output import Json, command, console, print_json
+from graph.cli.session import connect
+from graph.cli.stream import SNAPSHOTS
+from graph.cli.watching import ENDED, end_text, screen_for, seconds_text
+from graph.cli.watching import watch as watch_run
+
+T = TypeVar("T")
+
+FORMATS = {".csv": "CSV", ".jsonl": "JSONL", ".ndjson": "JSONL", ".zip": "ZIP"}
+LOG_PAGE_LINES = 500
+
+
+def train(
+    data: Annotated[str, typer.Argument(metavar="DATA", help="A CSV, JSONL or ZIP file, or a dataset's id.")],
+    name: Annotated[str, typer.Option("--name", "-n", help="The model's name; made if you have none of it.")],
+    recipe: Annotated[str, typer.Option(help="What to train.")] = "tabular-classification",
+    target: Annotated[str | None, typer.Option(help="The column to predict; else `target` or `label`.")] = None,
+    settings: Annotated[
+        list[str] | None, typer.Option("--set", "-s", metavar="NAME=VALUE", help="A hyperparameter; may be repeated.")
+    ] = None,
+    tags: Annotated[list[str] | None, typer.Option("--tag", help="A word to find the run by; may be repeated.")] = None,
+    provider: Annotated[str, typer.Option(help="Who does the work.")] = "LOCAL",
+    time_limit: Annotated[int | None, typer.Option(metavar="SECONDS", help="Stop the training after so long.")] = None,
+    deploy: Annotated[bool, typer.Option(help="Serve the model afterwards.")] = True,
+    key: Annotated[
+        str | None, typer.Option("--idempotency-key", help="Asking again with the same word gives the same run.")
+    ] = None,
+    follow: Annotated[bool, typer.Option("--watch/--no-watch", help="Watch it until it ends.")] = True,
+    url: Url = None,
+    token: Token = None,
+    data_dir: DataDir = DATA_DIR,
+    as_json: Json = False,
+) -> int:
+    """Train a model on your data, and watch it.
+
+    [bold]Examples[/]
+
+    runwire train houses.csv --name prices --recipe tabular-regression --target price
+
+    runwire train reviews.jsonl -n mood --recipe text-classification -s epochs=20 --no-watch --json
+    """
+    wish = {
+        "modelName": name,
+        "recipe": recipe,
+        "provider": provider.upper(),
+        "hyperparameters": _hyperparameters(settings or [], target),
+        "tags": tags or [],
+        "timeLimitSeconds": time_limit,
+        "deploy": deploy,
+        "idempotencyKey": key,
+    }
+
+    async def work(client: Client) -> int:
+        path = Path(data)
+        is_file = await asyncio.to_thread(path.is_file)
+        if not is_file and path.suffix.lower() in FORMATS:
+            raise Usage(f"There is no file {data}.")
+        dataset_id = (
+            (await upload_file(client, path, path.name, quiet=as_json))["id"] if is_file else id_of(data, "Dataset")
+        )
+        run = await client.ask(documents.START_RUN, input={**wish, "datasetId": dataset_id})
+        if not follow:
+            return _tell_run(run, as_json=as_json)
+        return await _watch(client, run["id"], name=name, as_json=as_json)
+
+    return _with_client(work, url, token, data_dir)
+
+
+def watch(
+    run: RunId,
+    after: Annotated[str | None, typer.Option(metavar="CURSOR", help="Begin behind this event.")] = None,
+    url: Url = None,
+    token: Token = None,
+    data_dir: DataDir = DATA_DIR,
+    as_json: Json = False,
+) -> int:
+    """Watch a run live until it ends. Exit code: 0 READY, 1 FAILED, 3 CANCELED.
+
+    A lost connection is resumed where it was: each event comes once. With --json each event is one line.
+
+    [bold]Examples[/]
+
+    runwire watch VHJhaW5pbmdSdW46…
+
+    runwire watch 019f3a52-… --json | jq -r 'select(.__typename == "RunMeasured").readings[]'
+    """
+
+    async def work(client: Client) -> int:
+        return await _watch(client, id_of(run, "TrainingRun"), after=after, as_json=as_json)
+
+    return _with_client(work, url, token, data_dir)
+
+
+def logs(
+    run: RunId,
+    last: Annotated[int, typer.Option(min=0, max=1000, help="Lines from the end; 0 for the whole log.")] = 100,
+    follow: Annotated[bool, typer.Option("--follow", "-f", help="Go on with new lines until the run ends.")] = False,
+    level: Annotated[str | None, typer.Option(help="Only lines at least this loud.")] = None,
+    search: Annotated[str | None, typer.Option(help="Only lines that hold this.")] = None,
+    url: Url = None,
+    token: Token = None,
+    data_dir: DataDir = DATA_DIR,
+    as_json: Json = False,
+) -> int:
+    """Print what the trainer wrote.
+
+    [bold]Examples[/]
+
+    runwire logs VHJhaW5pbmdSdW46… --follow
+
+    runwire logs VHJhaW5pbmdSdW46… --last 0 --level ERROR --search memory
+    """
+    if follow and (level or search):
+        raise Usage("--follow shows every line; leave --level and --search out.")
+
+    def show(line: dict[str, Any]) -> None:
+        print_json(line) if as_json else print(line["text"], flush=True)
+
+    async def work(client: Client) -> int:
+        run_id = id_of(run, "TrainingRun")
+        chosen = {"id": run_id, "level": level.upper() if level else None, "search": search}
+        shown = 0
+        async for line in _log_lines(client, chosen, last):
+            show(line)
+            shown = line["line"]
+        if follow:
+            async for line in _new_lines(client, run_id, shown):
+                show(line)
+        return Exit.DONE
+
+    return _with_client(work, url, token, data_dir)
+
+
+def cancel(
+    run: RunId,
+    wait: Annotated[bool, typer.Option("--wait", help="Return when the provider has confirmed.")] = False,
+    url: Url = None,
+    token: Token = None,
+    data_dir: DataDir = DATA_DIR,
+    as_json: Json = False,
+) -> int:
+    """Stop a run. It is CANCELING until its provider confirms that nothing of it is left.
+
+    [bold]Example[/]
+
+    runwire cancel VHJhaW5pbmdSdW46… --wait
+    """
+
+    async def work(client: Client) -> int:
+        canceled = await client.ask(documents.CANCEL_RUN, id=id_of(run, "TrainingRun"))
+        if not wait:
+            return _tell_run(canceled, as_json=as_json)
+        code = await _watch(client, canceled["id"], name=canceled["model"]["name"], as_json=as_json)
+        return Exit.DONE if code == Exit.CANCELED else code
+
+    return _with_client(work, url, token, data_dir)
+
+
+def sync(run: RunId, url: Url = None, token: Token = None, data_dir: DataDir = DATA_DIR, as_json: Json = False) -> int:
+    """Have a run's provider asked again now, in case its last word was missed.
+
+    [bold]Example[/]
+
+    runwire sync VHJhaW5pbmdSdW46…
+    """
+
+    async def work(client: Client) -> int:
+        return _tell_run(await client.ask(documents.SYNC_RUN, id=id_of(run, "TrainingRun")), as_json=as_json)
+
+    return _with_client(work, url, token, data_dir)
+
+
+def status(
+    run: Annotated[str | None, typer.Argument(metavar="[RUN]", help="A run; without it, your latest ones.")] = None,
+    first: Annotated[int, typer.Option(min=1, max=100, help="How many of the latest.")] = 10,
+    url: Url = None,
+    token: Token = None,
+    data_dir: DataDir = DATA_DIR,
+    as_json: Json = False,
+) -> int:
+    """Tell where a run stands, or where your latest runs do.
+
+    For one run the exit code is 0, or 1 when it FAILED and 3 when it was CANCELED.
+
+    [bold]Examples[/]
+
+    runwire status
+
+    runwire status VHJhaW5pbmdSdW46… --json | jq .deploymentUrl
+    """
+
+    async def work(client: Client) -> int:
+        if run is not None:
+            found = await client.ask(documents.RUN, id=id_of(run, "TrainingRun"))
+            _tell_run(found, as_json=as_json)
+            return ENDED.get(found["status"], Exit.DONE)
+        page = await client.ask(documents.RUNS, first=first)
+        runs = [edge["node"] for edge in page["edges"]]
+        if as_json:
+            for found in runs:
+                print_json(found)
+        elif runs:
+            console.print(_table(runs))
+        else:
+            console.print("There are no runs yet. `runwire train FILE --name NAME` starts one.")
+        return Exit.DONE
+
+    return _with_client(work, url, token, data_dir)
+
+
+def upload(
+    file: Annotated[Path, typer.Argument(exists=True, dir_okay=False, readable=True, help="CSV, JSONL or ZIP.")],
+    name: Annotated[str | None, typer.Option("--name", "-n", help="The dataset's name; else the file's.")] = None,
+    url: Url = None,
+    token: Token = None,
+    data_dir: DataDir = DATA_DIR,
+    as_json: Json = False,
+) -> int:
+    """Upload a dataset, for runs to train on.
+
+    [bold]Example[/]
+
+    runwire upload houses.csv --name houses
+    """
+
+    async def work(client: Client) -> int:
+        dataset = await upload_file(client, file, name or file.name, quiet=as_json)
+        if as_json:
+            print_json(dataset)
+        else:
+            rows = f"{dataset['rowCount']:,} rows, " if dataset["rowCount"] is not None else ""
+            console.print(f"[green]✓[/] {escape(dataset['name'])}: {rows}{dataset['bytes']:,} bytes")
+            console.print(dataset["id"], soft_wrap=True)
+        return Exit.DONE
+
+    return _with_client(work, url, token, data_dir)
+
+
+async def upload_file(client: Client, path: Path, name: str, *, quiet: bool) -> dict[str, Any]:
+    """A new dataset with the file's content, as the API tells it afterwards. Raises `ClientError`."""
+    kind = FORMATS.get(path.suffix.lower())
+    if kind is None:
+        raise Usage(f"{path.name} must end in one of {', '.join(FORMATS)}, so that it is known how to read it.")
+    dataset = await client.ask(documents.CREATE_DATASET, input={"name": name, "format": kind})
+    columns = (TextColumn("Uploading"), BarColumn(), DownloadColumn())
+    total = (await asyncio.to_thread(path.stat)).st_size
+    with Progress(*columns, console=console, transient=True, disable=quiet or not console.is_terminal) as progress:
+        task = progress.add_task("upload", total=total)
+        await client.upload(dataset["id"], path, on_progress=lambda sent: progress.update(task, completed=sent))
+    found = await client.ask(documents.DATASET, id=dataset["id"])
+    assert isinstance(found, dict)
+    return found
+
+
+def register(app: typer.Typer) -> None:
+    """Add these commands."""
+    panel = "Runs"
+    for function in (train, watch, logs, cancel, sync, status, upload):
+        app.command(rich_help_panel=panel)(command(function))
+
+
+def _with_client(work: Callable[[Client], Awaitable[int]], url: str | None, token: str | None, data_dir: Path) -> int:
+    async def main() -> int:
+        async with connect(url, token, data_dir) as client:
+            return await work(client)
+
+    return asyncio.run(main())
+
+
+async def _watch(client: Client, run_id: str, *, as_json: bool, name: str = "", after: str | None = None) -> int:
+    view = await watch_run(client, run_id, screen_for(console, as_json=as_json), name=name, after=after)
+    if not as_json:
+        console.print(end_text(view), soft_wrap=True)
+    return view.exit_code
+
+
+Lines = AsyncGenerator[dict[str, Any], None]
+
+
+async def _log_lines(client: Client, chosen: dict[str, Any], last: int) -> Lines:
+    """The last lines, or all for 0."""
+    if last:
+        page = (await client.ask(documents.LOGS, **chosen, last=last))["logs"]
+        for edge in page["edges"]:
+            yield edge["node"]
+        return
+    async for line in _lines_after(client, chosen, None):
+        yield line
+
+
+async def _lines_after(client: Client, chosen: dict[str, Any], after: str | None) -> Lines:
+    """All lines that are there behind the cursor."""
+    while True:
+        page = (await client.ask(documents.LOGS, **chosen, first=LOG_PAGE_LINES, after=after))["logs"]
+        for edge in page["edges"]:
+            yield edge["node"]
+            after = edge["cursor"]
+        if not page["pageInfo"]["hasNextPage"]:
+            return
+
+
+async def _new_lines(client: Client, run_id: str, shown: int) -> Lines:
+    """Lines after number `shown`, as they are written; what an event does not carry is read."""
+    async with aclosing(client.follow(run_id)) as messages:
+        async for message in messages:
+            lines = message.get("lines") or []
+            if message["__typename"] in SNAPSHOTS or message.get("toLine", 0) > shown + len(lines):
+                lines = [line async for line in _lines_after(client, {"id": run_id}, str(shown))]
+            for line in lines:
+                if line["line"] > shown:
+                    yield line
+                    shown = line["line"]
+
+
+def _hyperparameters(settings: list[str], target: str | None) -> dict[str, Any]:
+    """`epochs=20` is a number, `model=linear` a text, `hiddenLayers=[64,32]` a list: JSON where it is JSON."""
+    chosen: dict[str, Any] = {}
+    for setting in settings:
+        name, equals, text = setting.partition("=")
+        if not name or not equals:
+            raise Usage(f"--set takes NAME=VALUE, such as epochs=20; {setting!r} is none.")
+        try:
+            chosen[name] = json.loads(text)
+        except ValueError:
+            chosen[name] = text
+    return {**chosen, "targetColumn": target} if target else chosen
+
+
+def _tell_run(run: dict[str, Any], *, as_json: bool) -> int:
+    if as_json:
+        print_json(run)
+        return Exit.DONE
+    console.print(f"[bold]{escape(run['model']['name'])}[/]  [cyan]{run['status']}[/]  {run['progress']:.1f} %")
+    if run["errorMessage"]:
+        console.print(f"{run['endReason']}: {run['errorMessage']}", markup=False, soft_wrap=True)
+    if run["deploymentUrl"]:
+        console.print(run["deploymentUrl"], markup=False, soft_wrap=True)
+    console.print(run["id"], markup=False, soft_wrap=True)
+    return Exit.DONE
+
+
+def _table(runs: list[dict[str, Any]]) -> Table:
+    table = Table(box=None, pad_edge=False, header_style="dim")
+    for heading in ("Model", "Status", "Progress", "Took", "Begun", "Run"):
+        table.add_column(heading, overflow="fold" if heading == "Run" else "ellipsis", no_wrap=heading != "Run")
+    for run in runs:
+        took = seconds_text(run["durationSeconds"]) if run["durationSeconds"] is not None else ""
+        begun = datetime.fromisoformat(run["createdAt"]).astimezone().strftime("%b %d %H:%M")
+        name, state = escape(run["model"]["name"]), run["status"]
+        table.add_row(name, state, f"{run['progress']:.0f} %", took, begun, run["id"])
+    return table
