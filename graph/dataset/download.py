@@ -72,7 +72,7 @@ class Downloads:
         async with self.database.begin(await self.owner_of(token)) as work:
             return await service.renew_grant(work, token, seconds=self.grant_seconds)
 
-    async def answer(self, request: Request) -> Response | "Sending":
+    async def answer(self, request: Request) -> "Response | Sending":
         """What a GET or HEAD is answered with. Raises `DownloadNotFound`, whatever the reason."""
         token = token_of(request)
         owner = await self.owner_of(token)

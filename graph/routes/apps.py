@@ -152,6 +152,10 @@ class AppProxy:
             return kept[1]
         async with self.services.database.begin() as work:
             app = await queries.find_app(work.session, slug)
+        if app is None or app.status is not DeploymentStatus.LIVE:
+            # What is about to answer must be found at once: somebody was just told that it does.
+            self._remembered.pop(slug, None)
+            return app
         self._remembered[slug] = (now + self._remembered_seconds, app)
         self._remembered.move_to_end(slug)
         while len(self._remembered) > MOST_REMEMBERED:

@@ -1,8 +1,8 @@
 """Plain event streams for EventSource, curl and a browser tab: `/events` and `/runs/{id}/events`.
 
-The first event is `connected`; then come the contract's events, each with its type as name and its cursor as id, so that
-an EventSource resumes by itself; a `heartbeat` that can be seen goes out every 20 seconds. After a run's final status
-the stream says `complete`. A missing or wrong credential is told in words, with its status.
+The first event is `connected`; then come the contract's events, each with its type as name and its cursor as id, so
+that an EventSource resumes by itself; a `heartbeat` that can be seen goes out every 20 seconds. After a run's final
+status the stream says `complete`. A missing or wrong credential is told in words, with its status.
 """
 
 from collections.abc import AsyncGenerator

@@ -1,7 +1,6 @@
 """`/healthz`: the process lives. `/readyz`: it can do its work, or says what is missing."""
 
 import anyio
-import sqlalchemy as sa
 from sqlmodel import col, func, select
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
@@ -9,6 +8,7 @@ from starlette.routing import BaseRoute, Route
 
 from db.upgrade import newest_revision
 from domain.errors import Unavailable
+from domain.sql import plain
 from domain.training.model import WorkerProcess
 from graph.context import Services
 from graph.live.connections import Connections
@@ -43,11 +43,13 @@ async def check(services: Services, newest: str) -> dict[str, bool]:
     with anyio.move_on_after(ANSWER_SECONDS):
         try:
             async with services.database.begin() as work:
-                revision = (await work.session.exec(sa.text("SELECT version_num FROM alembic_version"))).scalar()
+                revision = [
+                    row.version_num for row in await plain(work.session, "SELECT version_num FROM alembic_version")
+                ]
                 age = func.max(col(WorkerProcess.seen_at))
                 seen = (await work.session.exec(select(age))).one()
             checks["postgres"] = True
-            checks["migrations"] = revision == newest
+            checks["migrations"] = revision == [newest]
             checks["worker"] = seen is not None and (work.now - seen).total_seconds() < WORKER_SEEN_SECONDS
         except Unavailable:
             checks["postgres"] = False
