@@ -146,7 +146,7 @@ async def mark_live(work: UnitOfWork, deployment_id: UUID) -> Deployment:
         return deployment
     app.current_deployment_id = deployment.id
     await _announce(work, app, deployment, before=before)
-    if current is not None and current.id != deployment.id and current.status not in ENDED:
+    if current is not None and current.id != deployment.id and current.status in queries.REACHABLE:
         await _end(work, app, current, DeploymentStatus.STOPPED, before=current.status)
     return deployment
 

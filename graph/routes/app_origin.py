@@ -15,7 +15,7 @@ MISDIRECTED: Final = 421
 
 
 def with_apps(api: ASGIApp, apps: ASGIApp, settings: Settings) -> ASGIApp:
-    """`apps` (an `AppProxy`) answers below `/apps/`, `api` everything else, and each on its own host where they have two.
+    """`apps` (an `AppProxy`) answers below `/apps/`, `api` everything else; each on its own host where they have two.
 
     The proxy stands beside the API's middleware and not behind it: apps have rules of their own for other origins."""
     apps_host, api_host = _host_of(settings.own_apps_url), _host_of(settings.own_url)
