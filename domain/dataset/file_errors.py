@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from domain.errors import Invalid
+from domain.errors import DomainError, Invalid
 
 
 class UnreadableFile(Invalid):
@@ -13,7 +13,7 @@ class UnreadableFile(Invalid):
     pt = "O arquivo não pode ser lido; verifique-o e envie-o de novo."
 
     def __init__(self, **params: Any) -> None:
-        super().__init__(**params)
+        DomainError.__init__(self, **params)  # the words are each error's own; `Invalid` would add empty ones
 
 
 class EmptyFile(UnreadableFile):

@@ -1,0 +1,1 @@
+"""Tests of the dataset room as GraphQL shows it."""
