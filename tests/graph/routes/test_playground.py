@@ -6,11 +6,12 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from graphql import OperationDefinitionNode, OperationType, parse
+from graphql import OperationDefinitionNode, OperationType, parse, validate
 from starlette.applications import Starlette
 from starlette.testclient import TestClient
 
 from graph.routes.playground import EXAMPLES, FOLDER, STATIC, playground_routes, read_examples
+from graph.schema import schema
 
 ASSETS = sorted((STATIC / "assets").iterdir())
 CODE = [STATIC / "index.html", *(path for path in ASSETS if path.suffix in {".js", ".css"})]
@@ -191,6 +192,13 @@ def test_examples_show_the_way_from_sign_up_to_cancel() -> None:
         (OperationType.SUBSCRIPTION, "Activity"),
         (OperationType.MUTATION, "CancelRun"),
     ]
+
+
+@pytest.mark.parametrize("path", sorted(EXAMPLES.glob("*.graphql")), ids=lambda path: path.name)
+def test_an_example_asks_for_what_the_schema_has(path: Path) -> None:
+    problems = validate(schema._schema, parse(path.read_text("utf-8")))
+
+    assert [problem.message for problem in problems] == []
 
 
 @pytest.mark.parametrize("path", sorted(EXAMPLES.glob("*.graphql")), ids=lambda path: path.name)
