@@ -73,7 +73,7 @@ class Settings(BaseSettings):
     upload_limit_bytes: int = 20 * GIB
     app_body_limit_bytes: int = 10 * 1024**2
     local_slots: int = Field(default=4, ge=1)
-    """Trainings that one worker runs on its machine at once; more wait in QUEUED."""
+    """Trainings of the provider LOCAL that go on at once; more wait in QUEUED."""
     local_memory_bytes: int = 2 * GIB
     local_disk_bytes: int = 5 * GIB
     run_time_limit_seconds: int = 3600

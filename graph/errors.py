@@ -36,7 +36,7 @@ class Problem:
             message=error.message(locale),
             field=list(error.field) if error.field else None,
             retry_after_seconds=error.retry_after_seconds,
-            params=error.params or None,
+            params=strawberry.scalars.JSON(error.params) if error.params else None,
         )
 
 

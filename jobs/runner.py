@@ -26,7 +26,7 @@ AGAIN_AFTER_ERROR_SECONDS = 5.0
 MOST_RUNS = 64
 """Runs that one worker looks after at once."""
 
-Caretaker = Callable[[JobContext, UUID, Callable[[float], Awaitable[None]]], Awaitable[None]]
+Caretaker = Callable[[JobContext, UUID, Callable[[float], Awaitable[None]]], Awaitable[float]]
 
 
 class Runner:
@@ -85,10 +85,10 @@ class Runner:
         return [run_id for run_id in claimed if run_id not in self.bells]
 
     async def _care(self, run_id: UUID) -> None:
-        """One run, until it ends or something unexpected happens; then the lease goes back."""
+        """One run, until it ends, waits, or something unexpected happens; then the lease goes back."""
         seconds = 0.0
         try:
-            await self.caretaker(self.context, run_id, lambda seconds: self._wait(run_id, seconds))
+            seconds = await self.caretaker(self.context, run_id, lambda seconds: self._wait(run_id, seconds))
         except Unavailable:
             logger.warning("Postgres does not answer; the run is looked at again.", extra={"run_id": str(run_id)})
             seconds = 1.0

@@ -7,7 +7,7 @@ may die anywhere, and two may look after one run: whatever they find goes throug
 import logging
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import datetime, timedelta
 from uuid import UUID
 
 from domain.ai_model.model import AIModel
@@ -18,7 +18,8 @@ from domain.secret import Secret
 from domain.training import queries, service
 from domain.training.model import RunAttempt, TrainingRun
 from domain.training.report import Report
-from domain.training.status import EndReason, ReportSource, RunStatus
+from domain.training.service import NoFreeSlot
+from domain.training.status import EndReason, Provider, ReportSource, RunStatus
 from jobs.context import JobContext
 from jobs.deploying import DeploymentFailed, bring_up
 from jobs.providers.base import (
@@ -38,20 +39,32 @@ LOOK_SECONDS = 0.25
 DEPLOY_RETRY_SECONDS = 2.0
 
 
+WAITING_SECONDS = 1.0
+"""How often a run that waits for a free slot is looked at."""
+SILENCE_SECONDS = 2.0
+"""How often a training that says nothing is written down as still there."""
+
+
 @dataclass(frozen=True, slots=True)
 class Look:
     """What one look at a run led to."""
 
     again_after_seconds: float | None
     """When to look again; None where the run has ended."""
+    let_go: bool = False
+    """Whether somebody else may look after it meanwhile."""
 
 
-async def look_after(context: JobContext, run_id: UUID, wake: Callable[[float], Awaitable[None]]) -> None:
-    """Stay with a run until it ends. `wake(seconds)` waits so long, or less if somebody rings."""
+async def look_after(context: JobContext, run_id: UUID, wake: Callable[[float], Awaitable[None]]) -> float:
+    """Stay with a run until it ends, or waits; gives the seconds after which it is due again.
+
+    `wake(seconds)` waits so long, or less if somebody rings."""
     while True:
         look = await look_at(context, run_id)
         if look.again_after_seconds is None:
-            return
+            return 0.0
+        if look.let_go:
+            return look.again_after_seconds
         await wake(look.again_after_seconds)
 
 
@@ -78,8 +91,12 @@ async def look_at(context: JobContext, run_id: UUID) -> Look:
         if run.status is RunStatus.QUEUED and _waited(context, run) > context.settings.queue_limit_seconds:
             await _give_up(context, run_id, EndReason.QUEUE_TIMED_OUT, str(error))
             return Look(None)
-        logger.info("A provider is busy.", extra={"run_id": str(run_id), "error": str(error)})
-        return Look(error.retry_after_seconds)
+        return Look(error.retry_after_seconds, let_go=run.status is RunStatus.QUEUED)
+    except NoFreeSlot:
+        if _waited(context, run) > context.settings.queue_limit_seconds:
+            await _give_up(context, run_id, EndReason.QUEUE_TIMED_OUT)
+            return Look(None)
+        return Look(WAITING_SECONDS, let_go=True)
     except ProviderRefused as error:
         await _give_up(context, run_id, EndReason.PROVIDER_REFUSED, str(error))
         return Look(None)
@@ -87,7 +104,7 @@ async def look_at(context: JobContext, run_id: UUID) -> Look:
 
 async def _start(context: JobContext, run: TrainingRun, trainer: Trainer) -> Look:
     async with context.begin() as work:
-        attempt = await service.begin_attempt(work, run.id)
+        attempt = await service.begin_attempt(work, run.id, slots=_slots(context))
     if attempt is None:
         return Look(0)
     reference = await trainer.find(attempt.tag)
@@ -136,6 +153,8 @@ async def _ask(context: JobContext, run: TrainingRun, attempt: RunAttempt, train
         report = await trainer.report(attempt.reference, position, now)
     except ProviderLost as error:
         report = Report(source=ReportSource.POLL, attempt=attempt.number, at=now, suspicion=str(error))
+    if report.says_nothing and not _is_due(run, now):
+        return Look(LOOK_SECONDS)
     async with context.begin() as work:
         after = await service.record(work, run.id, report)
     if after is None or after.status.is_final:
@@ -186,6 +205,17 @@ async def _deploy(context: JobContext, run: TrainingRun) -> Look:
 async def _give_up(context: JobContext, run_id: UUID, reason: EndReason, message: str | None = None) -> None:
     async with context.begin() as work:
         await service.give_up(work, run_id, reason, message)
+
+
+def _slots(context: JobContext) -> dict[Provider, int]:
+    """How many trainings may go on at once, where there is a limit of ours."""
+    return {Provider.LOCAL: context.settings.local_slots}
+
+
+def _is_due(run: TrainingRun, now: datetime) -> bool:
+    """Whether something of the run waits to be told although its trainer says nothing new."""
+    untold = run.progress > run.announced_progress
+    return untold or run.last_signal_at is None or (now - run.last_signal_at).total_seconds() >= SILENCE_SECONDS
 
 
 def _waited(context: JobContext, run: TrainingRun) -> float:

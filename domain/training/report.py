@@ -93,3 +93,10 @@ class Report:
     """Silence or 404: inferred, so it ends nothing by itself."""
     vanished: bool = False
     """The provider itself says that the work is gone without a word: the attempt is over, the run may try again."""
+
+    @property
+    def says_nothing(self) -> bool:
+        """Whether it only says that the training is still there."""
+        said = (self.status, self.stage, self.percent, self.eta_seconds, self.artifact, self.outcome, self.suspicion)
+        moved = self.log is not None and self.log.end > self.log.start
+        return not (moved or self.readings or self.vanished or any(one is not None for one in said))

@@ -1,13 +1,13 @@
 """The verbs of runs. `record` is the one door by which a run changes; a user's wishes are the others."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 from uuid import UUID
 
 import orjson
 from sqlalchemy.dialects.postgresql import insert
-from sqlmodel import col, select
+from sqlmodel import col, func, select
 
 from domain.ai_model import service as ai_model
 from domain.ai_model.model import AIModel
@@ -34,7 +34,7 @@ from domain.training.model import Artifact, LogLine, MetricPoint, RunAttempt, Tr
 from domain.training.progress import ANNOUNCED_SECONDS, ANNOUNCED_STEP
 from domain.training.recipes import checked_hyperparameters
 from domain.training.report import LogChunk, Outcome, Reading, Report, StoredArtifact
-from domain.training.status import EndReason, Provider, ReportSource, RunStage, RunStatus
+from domain.training.status import ACTIVE, EndReason, Provider, ReportSource, RunStage, RunStatus
 from domain.training.wish import RunWish
 from domain.viewer import Scope, Viewer
 from domain.work import UnitOfWork
@@ -107,10 +107,14 @@ async def sync_run(work: UnitOfWork, viewer: Viewer, *, run_id: UUID) -> Trainin
     return run
 
 
-async def begin_attempt(work: UnitOfWork, run_id: UUID) -> RunAttempt | None:
+class NoFreeSlot(Exception):
+    """As many trainings as may go on at once at this provider do; the run waits."""
+
+
+async def begin_attempt(work: UnitOfWork, run_id: UUID, *, slots: Mapping[Provider, int]) -> RunAttempt | None:
     """Write down that the run's attempt is about to be started at its provider; None where it no longer should be.
 
-    The resource's row is there before the resource is, so a lost answer never hides one."""
+    The resource's row is there before the resource is, so a lost answer never hides one. Raises `NoFreeSlot`."""
     run = await queries.locked_run(work.session, run_id)
     if run is None or run.status.is_final or run.status is RunStatus.CANCELING:
         return None
@@ -118,6 +122,8 @@ async def begin_attempt(work: UnitOfWork, run_id: UUID) -> RunAttempt | None:
     assert attempt is not None
     known = await work.session.exec(select(Resource).where(Resource.tag == attempt.tag))
     if known.one_or_none() is None:
+        if run.provider in slots and await _is_full(work, run.provider, slots[run.provider]):
+            raise NoFreeSlot
         work.session.add(
             Resource(
                 created_at=work.now,
@@ -443,6 +449,23 @@ async def _keep_artifact(work: UnitOfWork, run: TrainingRun, artifact: StoredArt
     if (await work.session.exec(statement)).first() is not None:
         data = {"name": artifact.name, "bytes": artifact.bytes, "sha256": artifact.sha256}
         await append_run_event(work, run, "run.artifact_stored", data)
+
+
+async def _is_full(work: UnitOfWork, provider: Provider, slots: int) -> bool:
+    """Whether so many trainings go on there; those who ask take turns until they have written theirs down."""
+    await plain(work.session, "SELECT pg_advisory_xact_lock(hashtextextended(:key, 0))", key=f"slots:{provider}")
+    statement = (
+        select(func.count())
+        .select_from(Resource)
+        .join(TrainingRun, col(TrainingRun.id) == col(Resource.run_id))
+        .where(
+            Resource.provider == provider,
+            Resource.kind == ResourceKind.TRAINING,
+            col(Resource.status) != ResourceStatus.ENDED,
+            col(TrainingRun.status).in_(sorted(ACTIVE - {RunStatus.DEPLOYING})),
+        )
+    )
+    return (await work.session.exec(statement)).one() >= slots
 
 
 async def _has_resources(work: UnitOfWork, run_id: UUID) -> bool:

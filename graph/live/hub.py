@@ -6,7 +6,7 @@ away makes delivery slower, never wrong.
 """
 
 import logging
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
 from contextlib import asynccontextmanager
 from typing import Any
 from uuid import UUID
@@ -180,7 +180,7 @@ class Hub:
         for topic in self._topics_at(place):
             self._start(topic.try_to_catch_up)
 
-    def _start(self, work: Callable[[], Awaitable[None]]) -> None:
+    def _start(self, work: Callable[[], Coroutine[Any, Any, None]]) -> None:
         if self._group is not None:
             self._group.start_soon(work)
 

@@ -21,14 +21,14 @@ from domain.events import Stream, StreamKind, time_text
 from domain.journal.cursor import StreamCursor
 from domain.training import queries
 from domain.viewer import Scope as Right
-from domain.viewer import Viewer
+from domain.viewer import Viewer, ViewerKind
 from graph.context import Context, Services
 from graph.ids import uuid_of_either
 from graph.live.connections import ConnectionKind, Connections
 from graph.live.following import Snapshot, Told
 from graph.live.sse import EventStream
 from graph.operations import Answer, AnswerKind, locale_of
-from graph.routes.callers import context_of
+from graph.routes.callers import CredentialNotAccepted, context_of
 from graph.routes.problems import problem_response
 from graph.training.streams import follow_feed, follow_run
 from graph.transport import TransportSettings, locale_asked
@@ -62,6 +62,8 @@ class EventDoor:
             context = await context_of(self.services, request, token=request.query_params.get("access_token"))
             if context.viewer.is_nobody:
                 raise NotSignedIn
+            if "authorization" not in request.headers and context.viewer.kind is not ViewerKind.STREAM:
+                raise CredentialNotAccepted("an address may hold a stream token only (createStreamToken)")
             messages = await self._messages(request, context)
             with self.connections.opened(ConnectionKind.STREAM, context.client_address, context.viewer) as connection:
                 context.connection = connection

@@ -4,13 +4,14 @@ from typing import Annotated, Self
 
 import strawberry
 
+from domain.dataset.model import DatasetFormat
 from domain.errors import NotFound
 from domain.training import queries
 from domain.training.queries import RunFilter
 from domain.training.recipes import Parameter as RecipeParameterFacts
 from domain.training.recipes import Recipe as RecipeFacts
 from domain.training.recipes import recipes
-from domain.viewer import Scope
+from domain.viewer import Locale, Scope
 from graph.context import Info
 from graph.ids import uuid_of
 from graph.paging import Connection
@@ -21,7 +22,7 @@ from graph.training.types import TrainingRun
 @strawberry.type(description="One setting of a recipe.")
 class RecipeParameter:
     name: str = strawberry.field(description="Its name in `hyperparameters`.")
-    kind: str = strawberry.field(description="What it takes: integer, number, string, boolean or list.")
+    kind: str = strawberry.field(description="What it takes: INT, FLOAT, STR, BOOL, INT_LIST or STR_LIST.")
     description: str = strawberry.field(description="What it does.")
     default: strawberry.scalars.JSON | None = strawberry.field(description="What it is when you leave it out.")
     minimum: float | None = strawberry.field(description="The least it may be.")
@@ -44,17 +45,23 @@ class RecipeParameter:
 
 @strawberry.type(description="Something that can be trained without writing code.")
 class Recipe:
+    facts: strawberry.Private[RecipeFacts]
     name: str = strawberry.field(description="Give it as `recipe`.")
-    description: str = strawberry.field(description="What it is for.")
+    formats: list[DatasetFormat] = strawberry.field(description="The dataset formats that it reads.")
     parameters: list[RecipeParameter] = strawberry.field(description="What `hyperparameters` may hold.")
 
     @classmethod
     def of(cls, facts: RecipeFacts) -> Self:
         return cls(
+            facts=facts,
             name=facts.name,
-            description=facts.description,
+            formats=[DatasetFormat(format) for format in facts.formats],
             parameters=[RecipeParameter.of(parameter) for parameter in facts.parameters],
         )
+
+    @strawberry.field(description="What it is for, in the viewer's language.")
+    def description(self, info: Info) -> str:
+        return self.facts.sentence_pt if info.context.viewer.locale is Locale.PT_BR else self.facts.sentence
 
 
 @strawberry.type

@@ -179,7 +179,7 @@ class TrainingRun(Node):
 
     @strawberry.field(description="Seconds after which the training is stopped.")
     async def time_limit_seconds(self, info: Info) -> int:
-        return (await run_loader(info).load(self.uuid)).time_limit_seconds
+        return int((await run_loader(info).load(self.uuid)).time_limit_seconds)
 
     @strawberry.field(description="What it cost so far, in millionths of a US dollar.")
     def cost_micros(self) -> BigInt:

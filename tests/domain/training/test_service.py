@@ -287,7 +287,7 @@ async def test_canceling_waits_for_the_provider(
 ) -> None:
     run = await start(database, ada, wish)
     async with worker_database.begin() as work:
-        await service.begin_attempt(work, run.id)
+        await service.begin_attempt(work, run.id, slots={})
     told.forget()
     async with database.begin(ada) as work:
         after = await service.cancel_run(work, ada, run_id=run.id)
