@@ -368,10 +368,18 @@ def _parts_of(scope: Scope) -> tuple[str, bytes | None]:
 
 def _checked(target: Target) -> Target:
     """Apps of the provider `local` listen on this machine's loopback, and a row that says otherwise is not followed."""
-    if not ip_address(target.host).is_loopback:
+    if not _is_loopback(target.host):
         logger.error("A deployment's address is not of this machine.", extra={"deployment": str(target.deployment_id)})
         raise Refused(AppFailed())
     return target
+
+
+def _is_loopback(host: str) -> bool:
+    """Addresses only: a name could be made to lead anywhere."""
+    try:
+        return ip_address(host).is_loopback
+    except ValueError:
+        return False
 
 
 def _owner_of(app: FoundApp) -> Viewer:

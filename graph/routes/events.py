@@ -21,17 +21,17 @@ from domain.events import Stream, StreamKind, time_text
 from domain.journal.cursor import StreamCursor
 from domain.training import queries
 from domain.viewer import Scope as Right
-from domain.viewer import Viewer, ViewerKind
+from domain.viewer import ViewerKind
 from graph.context import Context, Services
 from graph.ids import uuid_of_either
 from graph.live.connections import ConnectionKind, Connections
 from graph.live.following import Snapshot, Told
 from graph.live.sse import EventStream
-from graph.operations import Answer, AnswerKind, locale_of
-from graph.routes.callers import CredentialNotAccepted, context_of
-from graph.routes.problems import problem_response
+from graph.operations import Answer, AnswerKind
+from graph.routes.callers import context_of
+from graph.routes.problems import BadCredential, locale_of_request, problem_response
 from graph.training.streams import follow_feed, follow_run
-from graph.transport import TransportSettings, locale_asked
+from graph.transport import TransportSettings
 
 HEARTBEAT_SECONDS = 20
 
@@ -63,15 +63,16 @@ class EventDoor:
             if context.viewer.is_nobody:
                 raise NotSignedIn
             if "authorization" not in request.headers and context.viewer.kind is not ViewerKind.STREAM:
-                raise CredentialNotAccepted("an address may hold a stream token only (createStreamToken)")
+                raise BadCredential(
+                    "STREAM_TOKEN_NEEDED", "An address may hold a stream token only: createStreamToken."
+                )
             messages = await self._messages(request, context)
             with self.connections.opened(ConnectionKind.STREAM, context.client_address, context.viewer) as connection:
                 context.connection = connection
                 stream = PlainStream(connection, receive, send, settings=self.settings, event_id_of=lambda _: None)
                 await stream.run(messages, [(b"cache-control", b"no-store")])
         except DomainError as error:
-            locale = locale_of(Viewer.nobody(), locale_asked(request.headers.get("accept-language")))
-            response: Response = problem_response(error, locale)
+            response: Response = problem_response(error, locale_of_request(request))
             await response(scope, receive, send)
 
     async def _messages(self, request: Request, context: Context) -> AsyncGenerator[Answer, None]:

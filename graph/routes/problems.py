@@ -34,10 +34,12 @@ class BadCredential(errors.NotSignedIn):
         super().__init__(reason=reason)
 
 
-async def viewer_of(services: Services, request: Request) -> Viewer:
-    """Who asks, reading the language that the request prefers. Raises `BadCredential`, `Unavailable`."""
+async def viewer_of(services: Services, request: Request, *, token: str | None = None) -> Viewer:
+    """Who asks, reading the language that the request prefers; `token` stands in where a browser sends no header.
+
+    Raises `BadCredential`, `Unavailable`."""
     asked = locale_of_request(request)
-    shown = request.headers.getlist("authorization")
+    shown = request.headers.getlist("authorization") or ([f"Bearer {token}"] if token else [])
     if len(shown) > 1:
         raise BadCredential("CREDENTIAL_MALFORMED", "The header Authorization must be sent once.")
     try:
