@@ -91,6 +91,10 @@ class LocalTrainer:
         artifact: StoredArtifact | None = None
         if state is SandboxState.EXITED and log.at_end:
             outcome, artifact = await self._outcome(sandbox)
+        vanished = state is SandboxState.VANISHED and log.at_end
+        if outcome is not None and outcome.end_reason is EndReason.CANCELED_BY_USER:
+            # Stopped, by the run's own wish or with the whole installation; a run that did not wish it tries again.
+            outcome, vanished = None, True
         return Report(
             source=ReportSource.POLL,
             attempt=position.attempt,
@@ -103,7 +107,7 @@ class LocalTrainer:
             readings=tuple(said.readings),
             artifact=artifact,
             outcome=outcome,
-            vanished=state is SandboxState.VANISHED and log.at_end,
+            vanished=vanished,
         )
 
     async def stop(self, reference: str) -> bool:
