@@ -10,6 +10,7 @@ ROOMS = ("account", "ai_model", "dataset", "deployment", "journal", "training")
 for _room in ROOMS:
     importlib.import_module(f"domain.{_room}.errors")
 importlib.import_module("domain.training.recipes")
+importlib.import_module("domain.training.configs")
 importlib.import_module("domain.viewer")
 importlib.import_module("domain.paging")
 

@@ -1,60 +1,54 @@
-"""`node(id)`: any thing with an id, found again."""
+"""`node(id)`: any thing with an id, found again by its room."""
 
-from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Annotated, Any
+from collections.abc import Awaitable, Callable
+from typing import Annotated
+from uuid import UUID
 
 import strawberry
-from sqlmodel import select
 
-from domain.account.model import ApiKey as ApiKeyRow
-from domain.account.model import UserSession as UserSessionRow
-from domain.ai_model.model import AIModel as AIModelRow
-from domain.dataset.model import Dataset as DatasetRow
-from domain.deployment.model import App as AppRow
-from domain.deployment.model import Deployment as DeploymentRow
-from domain.deployment.model import Resource as ResourceRow
+from domain.dataset import queries as datasets
 from domain.errors import NotFound
-from domain.training.model import RunAttempt as RunAttemptRow
-from domain.training.model import TrainingConfig as TrainingConfigRow
-from domain.training.model import TrainingRun as TrainingRunRow
-from domain.viewer import Scope, Viewer
-from graph.account.types import ApiKey, UserSession
-from graph.ai_model.types import AIModel
+from domain.training import queries as training
+from graph.account.queries import api_key_by_id, user_session_by_id, viewer_by_id
+from graph.ai_model.queries import ai_model_by_id
 from graph.context import Info
 from graph.dataset.types import Dataset
-from graph.deployment.types import App, Deployment, Resource
+from graph.deployment.queries import app_by_id, deployment_by_id, resource_by_id
 from graph.ids import parts_of
 from graph.node import Node
-from graph.training.configs import TrainingConfig
+from graph.training.configs import training_config_by_id
 from graph.training.types import RunAttempt, TrainingRun
 
 
-@dataclass(frozen=True, slots=True)
-class Kind:
-    """Where nodes of a type are kept, what reading them takes, and how they are shown."""
-
-    table: Any
-    scope: Scope
-    of: Callable[[Any, Viewer], Node]
+async def _training_run(info: Info, id: UUID) -> TrainingRun:
+    async with info.context.begin() as work:
+        return TrainingRun.of(await training.run_of(work.session, info.context.viewer, id))
 
 
-def _session(row: Any, viewer: Viewer) -> Node:
-    return UserSession.of(row, viewer.credential_id)
+async def _run_attempt(info: Info, id: UUID) -> RunAttempt:
+    async with info.context.begin() as work:
+        return RunAttempt.of(await training.attempt_by_id(work.session, info.context.viewer, id))
 
 
-KINDS: dict[str, Kind] = {
-    "TrainingRun": Kind(TrainingRunRow, Scope.RUNS_READ, lambda row, _: TrainingRun.of(row)),
-    "RunAttempt": Kind(RunAttemptRow, Scope.RUNS_READ, lambda row, _: RunAttempt.of(row)),
-    "TrainingConfig": Kind(TrainingConfigRow, Scope.RUNS_READ, lambda row, _: TrainingConfig.of(row)),
-    "AIModel": Kind(AIModelRow, Scope.MODELS_READ, lambda row, _: AIModel.of(row)),
-    "App": Kind(AppRow, Scope.MODELS_READ, lambda row, _: App.of(row)),
-    "Deployment": Kind(DeploymentRow, Scope.MODELS_READ, lambda row, _: Deployment.of(row)),
-    "Resource": Kind(ResourceRow, Scope.RUNS_READ, lambda row, _: Resource.of(row)),
-    "Dataset": Kind(DatasetRow, Scope.DATASETS_READ, lambda row, _: Dataset.of(row)),
-    "UserSession": Kind(UserSessionRow, Scope.ACCOUNT_READ, _session),
-    "ApiKey": Kind(ApiKeyRow, Scope.ACCOUNT_READ, lambda row, _: ApiKey.of(row)),
+async def _dataset(info: Info, id: UUID) -> Dataset:
+    async with info.context.begin() as work:
+        return Dataset.of(await datasets.dataset_of(work.session, info.context.viewer, id))
+
+
+FINDERS: dict[str, Callable[[Info, UUID], Awaitable[Node | None]]] = {
+    "AIModel": ai_model_by_id,
+    "ApiKey": api_key_by_id,
+    "App": app_by_id,
+    "Dataset": _dataset,
+    "Deployment": deployment_by_id,
+    "Resource": resource_by_id,
+    "RunAttempt": _run_attempt,
+    "TrainingConfig": training_config_by_id,
+    "TrainingRun": _training_run,
+    "UserSession": user_session_by_id,
+    "Viewer": viewer_by_id,
 }
+"""By the type that an id names: how its room finds it for the viewer, whose scopes it checks."""
 
 
 @strawberry.type
@@ -63,20 +57,10 @@ class NodeQueries:
     async def node(
         self, info: Info, id: Annotated[strawberry.ID, strawberry.argument(description="The thing.")]
     ) -> Node | None:
-        viewer = info.context.viewer
-        viewer.require()
+        info.context.viewer.require()
         try:
             name, row_id = parts_of(id)
+            finder = FINDERS.get(name)
+            return await finder(info, row_id) if finder is not None else None
         except NotFound:
             return None
-        kind = KINDS.get(name)
-        if kind is None:
-            return None
-        user_id = viewer.require(kind.scope)
-        if name in ("TrainingRun", "RunAttempt") and viewer.run_id is not None:
-            return None
-        statement = select(kind.table).where(kind.table.id == row_id, kind.table.user_id == user_id)
-        async with info.context.begin() as work:
-            row = (await work.session.exec(statement)).one_or_none()
-        gone = row is None or getattr(row, "deleted_at", None) is not None
-        return None if gone else kind.of(row, viewer)

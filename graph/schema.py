@@ -13,6 +13,7 @@ from graph.deployment.mutations import DeploymentMutations
 from graph.deployment.queries import DeploymentQueries
 from graph.errors import EXCEPTION_HANDLERS
 from graph.executor import Schema
+from graph.nodes import NodeQueries
 from graph.scalars import SCALARS
 from graph.training.configs import TrainingConfigMutations, TrainingConfigQueries
 from graph.training.feed import FEED_TYPES, ActivityGap, ActivitySnapshot
@@ -23,7 +24,15 @@ from graph.training.subscriptions import TrainingSubscriptions
 
 
 @strawberry.type(description="Reading. What does not exist and what is not yours are the same: null.")
-class Query(AccountQueries, TrainingQueries, TrainingConfigQueries, AIModelQueries, DatasetQueries, DeploymentQueries):
+class Query(
+    NodeQueries,
+    AccountQueries,
+    TrainingQueries,
+    TrainingConfigQueries,
+    AIModelQueries,
+    DatasetQueries,
+    DeploymentQueries,
+):
     pass
 
 

@@ -105,6 +105,16 @@ async def attempt_of(session: AsyncSession, run_id: UUID, number: int) -> RunAtt
     return (await session.exec(statement)).one_or_none()
 
 
+async def attempt_by_id(session: AsyncSession, viewer: Viewer, attempt_id: UUID) -> RunAttempt:
+    """An attempt of a run that the viewer may watch. Raises `NotFound`."""
+    user_id = viewer.require(Scope.RUNS_READ)
+    statement = select(RunAttempt).where(RunAttempt.id == attempt_id, RunAttempt.user_id == user_id)
+    attempt = (await session.exec(statement)).one_or_none()
+    if attempt is None or not viewer.may_watch(attempt.run_id):
+        raise NotFound("RunAttempt")
+    return attempt
+
+
 async def attempts_of(session: AsyncSession, run_ids: Sequence[UUID]) -> Sequence[RunAttempt]:
     statement = select(RunAttempt).where(col(RunAttempt.run_id).in_(run_ids)).order_by(col(RunAttempt.number))
     return (await session.exec(statement)).all()
