@@ -76,6 +76,13 @@ class Viewer:
             raise ScopeMissing(missing)
         return self.user_id
 
+    def require_unbound(self, *scopes: Scope) -> UUID:
+        """As `require`, for what tells of more than one run. Raises `BoundToARun` too."""
+        user_id = self.require(*scopes)
+        if self.run_id is not None:
+            raise BoundToARun
+        return user_id
+
     def may_watch(self, run_id: UUID) -> bool:
         """Whether this credential is not bound to another run."""
         return self.run_id is None or self.run_id == run_id
@@ -90,3 +97,11 @@ class ScopeMissing(Forbidden):
 
     def __init__(self, scopes: Iterable[Scope]) -> None:
         super().__init__(scopes=", ".join(scopes))
+
+
+class BoundToARun(Forbidden):
+    """The credential is for one run."""
+
+    code = "BOUND_TO_A_RUN"
+    en = "This token may read one run only; ask with an access token or an API key."
+    pt = "Este token só pode ler uma execução; use um token de acesso ou uma chave de API."

@@ -1,6 +1,6 @@
 """What the training room refuses."""
 
-from domain.errors import Conflict, Forbidden, Invalid, LimitReached, Unavailable
+from domain.errors import Conflict, Invalid, LimitReached, Unavailable
 from domain.training.status import Provider, RunStatus
 
 
@@ -101,11 +101,3 @@ class TooManyRuns(LimitReached):
 
     def __init__(self, limit: int) -> None:
         super().__init__(limit=limit, retry_after_seconds=30)
-
-
-class BoundToARun(Forbidden):
-    """A stream token of one run cannot follow everything."""
-
-    code = "BOUND_TO_A_RUN"
-    en = "This token may follow one run only."
-    pt = "Este token só pode acompanhar uma execução."

@@ -96,7 +96,7 @@ class TrainingConfigQueries:
     async def training_config(
         self, info: Info, id: Annotated[strawberry.ID, strawberry.argument(description="The config.")]
     ) -> TrainingConfig | None:
-        info.context.viewer.require(Scope.RUNS_READ)
+        info.context.viewer.require_unbound(Scope.RUNS_READ)
         try:
             return await training_config_by_id(info, uuid_of(id, "TrainingConfig"))
         except NotFoundError:
@@ -109,7 +109,7 @@ class TrainingConfigQueries:
         first: Annotated[int, strawberry.argument(description="How many, 1 to 100.")] = 20,
         after: Annotated[str | None, strawberry.argument(description="Only those behind this cursor.")] = None,
     ) -> Connection[TrainingConfig]:
-        user_id = info.context.viewer.require(Scope.RUNS_READ)
+        user_id = info.context.viewer.require_unbound(Scope.RUNS_READ)
         async with info.context.begin() as work:
             page = await configs.configs_page(work.session, user_id, first=first, after=after)
         return Connection.of(page, TrainingConfig.of, after=after)
@@ -143,7 +143,7 @@ class TrainingConfigMutations:
 
 async def training_config_by_id(info: Info, id: UUID) -> TrainingConfig | None:
     """For `node`: a config of the viewer."""
-    user_id = info.context.viewer.require(Scope.RUNS_READ)
+    user_id = info.context.viewer.require_unbound(Scope.RUNS_READ)
     try:
         async with info.context.begin() as work:
             return TrainingConfig.of(await queries.config_of(work.session, user_id, id))

@@ -87,7 +87,7 @@ class TrainingQueries:
         after: Annotated[str | None, strawberry.argument(description="Only those behind this cursor.")] = None,
         filter: Annotated[TrainingRunFilter | None, strawberry.argument(description="Which runs.")] = None,
     ) -> Connection[TrainingRun]:
-        user_id = info.context.viewer.require(Scope.RUNS_READ)
+        user_id = info.context.viewer.require_unbound(Scope.RUNS_READ)
         try:
             conditions = filter.conditions() if filter else RunFilter()
         except NotFound:

@@ -7,7 +7,6 @@ from uuid import UUID
 from domain.events import Stream, StreamKind
 from domain.journal.cursor import StreamCursor
 from domain.training import queries
-from domain.training.errors import BoundToARun
 from domain.viewer import Scope
 from graph.context import Context
 from graph.live.following import Snapshot, Told, follow
@@ -26,9 +25,7 @@ async def follow_run(context: Context, run_id: UUID, after: str | None) -> Async
 
 async def follow_feed(context: Context, after: str | None) -> AsyncGenerator[Snapshot | Told, None]:
     """The viewer's own feed. Raises `BadCursor`, `Forbidden`."""
-    user_id = context.viewer.require(Scope.RUNS_READ)
-    if context.viewer.run_id is not None:
-        raise BoundToARun
+    user_id = context.viewer.require_unbound(Scope.RUNS_READ)
     stream = Stream(StreamKind.USER, user_id)
     cursor = StreamCursor.parse(after, stream) if after is not None else None
     async with aclosing(follow(context.services.hub, stream, user_id, cursor)) as messages:

@@ -192,7 +192,7 @@ class TrainingRun(Node):
 
     @strawberry.field(description="The run that this one tries again.")
     async def retry_of(self, info: Info) -> Annotated["TrainingRun", strawberry.lazy("graph.training.types")] | None:
-        if self.core["retryOfId"] is None:
+        if self.core["retryOfId"] is None or not info.context.viewer.may_watch(UUID(self.core["retryOfId"])):
             return None
         return TrainingRun.of(await run_loader(info).load(UUID(self.core["retryOfId"])))
 
