@@ -46,6 +46,7 @@ class EventStream:
     group and never outlive it."""
 
     heartbeat: bytes = HEARTBEAT
+    """What goes out at each interval."""
     complete: bytes = COMPLETE
 
     def __init__(
@@ -68,7 +69,7 @@ class EventStream:
         """Answer with all that `answers` yields. Returns after its clean-up, whoever ended the stream."""
         started = [(b"content-type", b"text/event-stream; charset=utf-8"), (b"x-accel-buffering", b"no"), *headers]
         await self.transport_send({"type": "http.response.start", "status": 200, "headers": started})
-        await self._send(self.heartbeat)  # makes proxies pass the headers on before there is an event
+        await self._send(HEARTBEAT)  # makes proxies pass the headers on before there is an event
         async with asyncio.TaskGroup() as group:
             helpers = [
                 group.create_task(self._write(answers)),
@@ -97,7 +98,7 @@ class EventStream:
         while True:
             await asyncio.sleep(self.settings.heartbeat_seconds)
             if not self.writing.locked():
-                await self._send(HEARTBEAT)
+                await self._send(self.heartbeat)
 
     async def _watch_client(self) -> None:
         while (await self.receive())["type"] != "http.disconnect":

@@ -51,10 +51,12 @@ class PlainStream(EventStream):
 class EventDoor:
     """An ASGI app for one of the two doors."""
 
-    def __init__(self, services: Services, connections: Connections, settings: TransportSettings) -> None:
+    def __init__(
+        self, services: Services, connections: Connections, settings: TransportSettings, *, heartbeat_seconds: float
+    ) -> None:
         self.services = services
         self.connections = connections
-        self.settings = replace(settings, heartbeat_seconds=HEARTBEAT_SECONDS)
+        self.settings = replace(settings, heartbeat_seconds=heartbeat_seconds)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         request = Request(scope, receive)
@@ -79,7 +81,7 @@ class EventDoor:
         """Whatever can be refused is refused here, while there is a status to say so."""
         after = request.headers.get("last-event-id") or request.query_params.get("after")
         if "id" not in request.path_params:
-            stream = Stream(StreamKind.USER, context.viewer.require(Right.RUNS_READ))
+            stream = Stream(StreamKind.USER, context.viewer.require_unbound(Right.RUNS_READ))
             source = follow_feed(context, after)
         else:
             run_id = uuid_of_either(request.path_params["id"], "TrainingRun")
@@ -125,8 +127,14 @@ def _next(payload: dict[str, Any]) -> Answer:
     return Answer(AnswerKind.EXECUTED, payload)
 
 
-def event_routes(services: Services, connections: Connections, settings: TransportSettings) -> list[BaseRoute]:
-    endpoint = EventDoor(services, connections, settings)
+def event_routes(
+    services: Services,
+    connections: Connections,
+    settings: TransportSettings,
+    *,
+    heartbeat_seconds: float = HEARTBEAT_SECONDS,
+) -> list[BaseRoute]:
+    endpoint = EventDoor(services, connections, settings, heartbeat_seconds=heartbeat_seconds)
     return [
         Route("/events", endpoint, methods=["GET"]),
         Route("/runs/{id}/events", endpoint, methods=["GET"]),
