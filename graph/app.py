@@ -19,6 +19,7 @@ from db.bus import RedisBus
 from db.postgres import api_engine, is_unavailable
 from db.settings import Settings
 from db.unit_of_work import Database
+from domain.clock import Clock
 from domain.errors import Unavailable
 from domain.viewer import Viewer
 from graph.auth import Authentication
@@ -49,11 +50,11 @@ CREDENTIAL_ENDED = "The credential was revoked or has expired: come back with a 
 class Api:
     """The pieces of an API process and the ASGI app over them."""
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: Settings, *, clock: Clock | None = None) -> None:
         self.settings = settings
         self.bus = RedisBus(settings.bus_urls or (settings.redis_url,))
         self.queue = ArqQueue(settings.redis_url)
-        self.database = Database(api_engine(settings), bus=self.bus, queue=self.queue)
+        self.database = Database(api_engine(settings), bus=self.bus, queue=self.queue, clock=clock)
         self.hub = Hub(self.database, self.bus, on_control=self._control)
         self.attempts = AttemptLimiter(settings.redis_url, per_minute=settings.sign_in_attempts_per_minute)
         self.transport = TransportSettings(
