@@ -1,5 +1,6 @@
 """The bus: Redis pub/sub, which carries events to every API process, at once and without a promise."""
 
+import logging
 import zlib
 from collections.abc import Sequence
 from uuid import UUID
@@ -7,9 +8,12 @@ from uuid import UUID
 import anyio
 import orjson
 from redis.asyncio import Redis
+from redis.exceptions import RedisError
 
 from db.redis import redis_of
 from domain.events import Event
+
+logger = logging.getLogger("runwire.db")
 
 CONTROL = "control"
 """The channel of revocations: `{"credential": "<uuid>"}`."""
@@ -52,8 +56,13 @@ class RedisBus:
     async def revoke(self, credential_id: UUID) -> None:
         """Tell all API processes that a credential ended. They also compare with the database, every few seconds."""
         message = orjson.dumps({"credential": str(credential_id)})
-        with anyio.move_on_after(PUBLISH_SECONDS):
-            await self.clients[0].publish(CONTROL, message)
+        try:
+            with anyio.fail_after(PUBLISH_SECONDS):
+                await self.clients[0].publish(CONTROL, message)
+        except (RedisError, OSError) as error:  # TimeoutError is an OSError
+            logger.warning(
+                "A revocation was not told; it is found by comparing.", extra={"error": type(error).__name__}
+            )
 
     async def ping(self) -> bool:
         """Whether every server of the bus answers."""

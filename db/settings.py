@@ -63,6 +63,8 @@ class Settings(BaseSettings):
     data_dir: Path = Path(".runwire")
     host: str = "127.0.0.1"
     port: int = Field(default=8000, ge=0, le=65535)
+    trusted_proxies: Words = ()
+    """Addresses of proxies of our own, whose X-Forwarded-For and -Proto are believed. Empty: none."""
     log_format: Literal["text", "json"] = "text"
 
     access_token_seconds: int = 900

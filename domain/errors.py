@@ -58,7 +58,9 @@ class Invalid(DomainError):
     def __init__(
         self, reason: str = "", reason_pt: str = "", *, field: tuple[str, ...] | None = None, **params: Any
     ) -> None:
-        super().__init__(field=field, reason=reason, reason_pt=reason_pt or reason, **params)
+        if reason:
+            params |= {"reason": reason, "reason_pt": reason_pt or reason}
+        super().__init__(field=field, **params)
 
 
 class Conflict(DomainError):

@@ -14,7 +14,7 @@ def main() -> None:
     settings = Settings().checked()
     configure_logging(settings)
     api = Api(settings)
-    config = server_config(api.app, host=settings.host, port=settings.port)
+    config = server_config(api.app, host=settings.host, port=settings.port, trusted_proxies=settings.trusted_proxies)
     Server(config, drain=api.connections.drain).run()
 
 

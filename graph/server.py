@@ -5,7 +5,7 @@ import logging
 import os
 import socket
 from asyncio import TimerHandle
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
 
 import uvicorn
@@ -115,8 +115,12 @@ class BoundedSocket(WebSocketsSansIOProtocol):
         self.loop.call_later(self.linger_seconds, self.transport.abort)
 
 
-def server_config(app: Any, *, host: str, port: int, fd: int | None = None) -> uvicorn.Config:
-    """The product's configuration. With `fd` an inherited socket is served, and host and port only name it."""
+def server_config(
+    app: Any, *, host: str, port: int, fd: int | None = None, trusted_proxies: Sequence[str] = ()
+) -> uvicorn.Config:
+    """The product's configuration. With `fd` an inherited socket is served, and host and port only name it.
+
+    Clients are known by the address they come from, or by what a trusted proxy says of it."""
     return uvicorn.Config(
         app,
         host=host,
@@ -132,7 +136,8 @@ def server_config(app: Any, *, host: str, port: int, fd: int | None = None) -> u
         timeout_graceful_shutdown=GRACEFUL_SECONDS - DRAIN_SECONDS,
         server_header=False,
         date_header=True,
-        proxy_headers=False,
+        proxy_headers=bool(trusted_proxies),
+        forwarded_allow_ips=list(trusted_proxies),
         access_log=False,  # graph.guards writes one line without secrets
         log_config=None,
         log_level=logging.WARNING,  # uvicorn's own lines hold query strings, and those hold tokens
