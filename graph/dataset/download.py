@@ -26,15 +26,11 @@ from domain.dataset.errors import DownloadNotFound
 from domain.dataset.model import Dataset, DownloadGrant
 from domain.errors import DomainError
 from domain.viewer import Viewer, ViewerKind
+from graph.dataset.pace import Pace
 from graph.dataset.ranges import Part, Unsatisfiable, disposition_of, part_of
 
 logger = logging.getLogger("runwire.download")
 
-BLOCK_BYTES = 256 * 1024
-SEND_SECONDS = 60.0
-"""A reader who takes nothing for so long is let go."""
-CHECK_SECONDS = 10.0
-"""How often a long download notes how far it came, and looks whether its grant still stands."""
 _TOKEN = re.compile(r"rwg_[A-Za-z0-9_-]{43}", re.ASCII)
 _BEARER = re.compile(r"bearer +(\S+) *", re.IGNORECASE)
 SAFE_HEADERS = {"Cache-Control": "no-store", "Referrer-Policy": "no-referrer", "X-Content-Type-Options": "nosniff"}
@@ -58,6 +54,7 @@ class Downloads:
     database: Database
     store: DatasetStore
     grant_seconds: int
+    pace: Pace
 
     async def owner_of(self, token: str) -> Viewer:
         """A viewer who sees what the grant's owner does. Raises `DownloadNotFound`."""
@@ -101,7 +98,7 @@ class Downloads:
         except BaseException:
             file.close()
             raise
-        return Sending(self.database, owner, receipt.id, file, part, headers)
+        return Sending(self.database, owner, receipt.id, file, part, headers, self.pace)
 
     async def _open(self, dataset: Dataset) -> BinaryIO:
         try:
@@ -146,8 +143,7 @@ class Sending:
         file: BinaryIO,
         part: Part,
         headers: Mapping[str, str],
-        *,
-        check_seconds: float = CHECK_SECONDS,
+        pace: Pace,
     ) -> None:
         self.database = database
         self.owner = owner
@@ -155,7 +151,7 @@ class Sending:
         self.file = file
         self.part = part
         self.headers = headers
-        self.check_seconds = check_seconds
+        self.pace = pace
         self.sent = 0
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -179,22 +175,23 @@ class Sending:
     async def _send_part(self, send: Send, leaving: "asyncio.Task[None]") -> bool:
         """Whether all of it was handed over while the client was there."""
         loop = asyncio.get_running_loop()
-        check_at = loop.time() + self.check_seconds
+        check_at = loop.time() + self.pace.check_seconds
         await anyio.to_thread.run_sync(self.file.seek, self.part.start)
         while self.sent < self.part.length and not leaving.done():
-            block = await anyio.to_thread.run_sync(self.file.read, min(BLOCK_BYTES, self.part.length - self.sent))
+            wanted = min(self.pace.block_bytes, self.part.length - self.sent)
+            block = await anyio.to_thread.run_sync(self.file.read, wanted)
             if not block:
                 logger.error("A dataset's file ended early", extra={"receipt_id": str(self.receipt_id)})
                 break
             more = self.sent + len(block) < self.part.length
             try:
-                async with asyncio.timeout(SEND_SECONDS):
+                async with asyncio.timeout(self.pace.send_seconds):
                     await send({"type": "http.response.body", "body": block, "more_body": more})
             except (TimeoutError, OSError):
                 break
             self.sent += len(block)
             if more and loop.time() >= check_at:
-                check_at = loop.time() + self.check_seconds
+                check_at = loop.time() + self.pace.check_seconds
                 if not await self._may_continue():
                     break
         return self.sent == self.part.length and not leaving.done()

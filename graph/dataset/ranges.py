@@ -56,6 +56,8 @@ def disposition_of(name: str, ending: str) -> str:
         name = name[: LONGEST_FILE_NAME - len(ending)] + name[-len(ending) :]
     name = name.lstrip(".") if name.strip(".") else f"dataset{ending}"
     plain = unicodedata.normalize("NFKD", name).encode("ascii", "ignore").decode()
-    plain = re.sub(r"[^A-Za-z0-9._-]+", "_", plain)
+    plain = re.sub(r"[^A-Za-z0-9._-]+", "_", plain).lstrip("._")
+    if not plain.lower().removesuffix(ending[1:]):
+        plain = f"dataset{ending}"
     encoded = quote(name.encode("utf-8", "replace"), safe="")
     return f"attachment; filename=\"{plain}\"; filename*=UTF-8''{encoded}"

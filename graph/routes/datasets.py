@@ -17,11 +17,11 @@ from domain.events import time_text
 from graph.context import Services
 from graph.dataset.body import Body, ClientLeft, EarlyAnswer, Reader
 from graph.dataset.download import SAFE_HEADERS, Downloads, token_of
+from graph.dataset.pace import Pace
 from graph.dataset.upload import Uploads
 from graph.ids import global_id, uuid_of_either
 from graph.routes.problems import locale_of_request, problem_response, status_of, viewer_of
 
-IDLE_SECONDS = 30.0
 STATUS: Final[dict[type[DomainError], int]] = {
     errors.UploadTooLarge: 413,
     errors.UploadStalled: 408,
@@ -32,12 +32,13 @@ STATUS: Final[dict[type[DomainError], int]] = {
 
 
 def dataset_routes(
-    services: Services, *, store: DatasetStore | None = None, idle_seconds: float = IDLE_SECONDS
+    services: Services, *, store: DatasetStore | None = None, pace: Pace | None = None
 ) -> list[BaseRoute]:
     """The routes of one process. Bodies are limited here, by `upload_limit_bytes`."""
     store = store or DatasetStore.of(services.settings)
+    pace = pace or Pace()
     uploads = Uploads.of(services.database, store)
-    downloads = Downloads(services.database, store, services.settings.grant_seconds)
+    downloads = Downloads(services.database, store, services.settings.grant_seconds, pace)
 
     async def put_content(request: Request) -> ASGIApp:
         locale = locale_of_request(request)
@@ -47,7 +48,7 @@ def dataset_routes(
             locale = viewer.locale
             dataset = await uploads.wanted(viewer, uuid_of_either(request.path_params["id"], "Dataset"))
             limit_bytes = services.settings.upload_limit_bytes
-            body = Body(request.headers, reader, limit_bytes=limit_bytes, idle_seconds=idle_seconds)
+            body = Body(request.headers, reader, limit_bytes=limit_bytes, idle_seconds=pace.idle_seconds)
             return _json(_shown(await uploads.take(viewer, dataset, body)))
         except ClientLeft:
             return Response(status_code=400)

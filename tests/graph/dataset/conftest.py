@@ -27,6 +27,7 @@ from graph.app import body_limit_of
 from graph.auth import Authentication
 from graph.context import Context, Services
 from graph.dataset.mutations import DatasetMutations
+from graph.dataset.pace import Pace
 from graph.dataset.queries import DatasetQueries
 from graph.errors import EXCEPTION_HANDLERS, Problem
 from graph.guards import Guards
@@ -37,7 +38,8 @@ from tests.factories import make_dataset
 ADDRESS = "http://runwire.test"
 CONTENT = b"pixel,digit\n" + b"".join(b"%d,%d\n" % (row % 17, row % 10) for row in range(100))
 SHA256 = hashlib.sha256(CONTENT).hexdigest()
-IDLE_SECONDS = 0.2
+PACE = Pace(idle_seconds=0.2, check_seconds=0.0, block_bytes=100)
+"""Small blocks, and a look at the grant after each."""
 
 
 @dataclass
@@ -149,6 +151,6 @@ async def room(
     )
     free_bytes = [2**50]
     store = DatasetStore(settings.data_dir / "datasets", free=lambda _: free_bytes[0])
-    routes = dataset_routes(services, store=store, idle_seconds=IDLE_SECONDS)
+    routes = dataset_routes(services, store=store, pace=PACE)
     app = Guards(Starlette(routes=routes), body_limit_of=body_limit_of)
     yield Room(app, services, store, worker_database, owner_engine, dataset_schema, free_bytes)
