@@ -184,10 +184,13 @@ def register(app: typer.Typer) -> None:
 
 def _table(predictions: list[Any], digits: Digits) -> Table:
     """Some digits as they look, with what the model says and what is true."""
-    table = Table(box=None, padding=(0, 2), show_header=False)
+    table = Table(box=None, padding=(0, 3, 0, 0), show_header=False)
     shown = range(min(SHOWN_ROWS, len(predictions)))
-    table.add_row(*(_drawing(digits.held_out[number]) for number in shown))
-    table.add_row(*(_verdict(predictions[number], digits.truths[number]) for number in shown))
+    table.add_row("", *(_drawing(digits.held_out[number]) for number in shown))
+    table.add_row(
+        "  [dim]the model says[/]", *(_verdict(predictions[number], digits.truths[number]) for number in shown)
+    )
+    table.add_row("  [dim]the truth is[/]", *(f"   {digits.truths[number]}" for number in shown))
     return table
 
 
@@ -202,5 +205,5 @@ def _drawing(row: dict[str, float]) -> str:
 
 
 def _verdict(prediction: Any, truth: int) -> str:
-    style, mark = ("green", "✓") if is_same(prediction, truth) else ("red", "✗")
-    return f"[{style}]{mark}[/] says [bold]{escape(str(prediction))}[/], is {truth}"
+    style = "bold green" if is_same(prediction, truth) else "bold red"
+    return f"   [{style}]{escape(str(prediction))}[/]"

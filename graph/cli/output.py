@@ -31,7 +31,7 @@ def tell_error(error: ClientError, *, as_json: bool) -> None:
     if as_json:
         return print_json(error.as_json())
     field = f" [dim]({escape('.'.join(error.field))})[/]" if error.field else ""
-    errors.print(f"[bold red]✗[/] {escape(error.message)}{field}")
+    errors.print(f"[bold red]✗[/] {escape(error.message)}{field}", soft_wrap=True)
     if error.retry_after_seconds:
         errors.print(f"  Try again in {error.retry_after_seconds:g} seconds.")
 

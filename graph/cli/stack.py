@@ -202,8 +202,8 @@ class Stack:
 
     def _end_rest(self) -> None:
         try:
-            if self._lock is not None:
-                asyncio.run(stop_everything(self.data_dir))
+            if self._lock is not None and not asyncio.run(stop_everything(self.data_dir)):
+                self.supervisor.on_news("A sandbox does not end; its supervisor goes on trying.")
         finally:
             try:
                 self.servers.stop()

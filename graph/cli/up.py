@@ -55,17 +55,25 @@ def up(
     environment = {**os.environ, "PORT": str(port)}
     with running(data_dir, teller, workers=workers, environment=environment) as stack:
         write_environment(stack.data_dir, stack.environment, environment)
-        session = asyncio.run(sign_in_locally(stack.api_urls[0], stack.data_dir))
-        if as_json:
-            print_json(_addresses(stack, session))
-        else:
-            _welcome(stack, session)
-        stack.supervisor.gave_up.wait()
-        teller.print("[bold red]✗[/] Giving up; everything is being stopped.")
-        for process in stack.processes:
-            if process.gave_up:
-                errors.print(str(process.problem("keeps dying")), markup=False)
-        return Exit.REFUSED
+        try:
+            return _stay(stack, teller, as_json=as_json)
+        finally:
+            remove_environment(stack.data_dir)
+
+
+def _stay(stack: Stack, teller: Console, *, as_json: bool) -> int:
+    """Tell the addresses, and return only when a process keeps dying."""
+    session = asyncio.run(sign_in_locally(stack.api_urls[0], stack.data_dir))
+    if as_json:
+        print_json(_addresses(stack, session))
+    else:
+        _welcome(stack, session)
+    stack.supervisor.gave_up.wait()
+    for process in stack.processes:
+        if process.gave_up:
+            errors.print(str(process.problem("keeps dying")), markup=False, soft_wrap=True)
+    teller.print("[bold red]✗[/] Giving up; everything is being stopped.")
+    return Exit.REFUSED
 
 
 @contextlib.contextmanager
@@ -128,7 +136,6 @@ def _stopping(stack: Stack, teller: Console) -> Iterator[None]:
         for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
             signal.signal(number, at_once)
         with teller.status("Stopping; Ctrl-C again stops at once …"):
-            remove_environment(stack.data_dir)
             stack.stop()
         signal.signal(signal.SIGINT, signal.default_int_handler)
 
