@@ -48,6 +48,8 @@ logger = logging.getLogger("runwire.graph")
 CONNECT_SECONDS: Final = 2.0
 SILENCE_SECONDS: Final = 60.0
 """How long an app may say nothing, before its answer or within it."""
+DYING_SECONDS: Final = 0.1
+"""A killed process resets its connections a moment before it stops to listen."""
 REMEMBERED_SECONDS: Final = 1.0
 MOST_REMEMBERED: Final = 10_000
 CONNECTIONS: Final = 500
@@ -270,7 +272,8 @@ class AppProxy:
         except httpx2.TimeoutException:
             return Refused(AppSilent(), GATEWAY_TIMEOUT)
         except httpx2.TransportError:
-            return Refused(AppSilent(), BAD_GATEWAY)
+            # It may have died with our connection in its hands; then nobody listens any more.
+            return Refused(AppSilent(), BAD_GATEWAY) if await _listens(target) else Refused(AppWaking())
         try:
             if response.status_code < 200:  # a change of protocol that nobody asked for
                 return Refused(AppSilent(), BAD_GATEWAY)
@@ -372,6 +375,18 @@ def _checked(target: Target) -> Target:
         logger.error("A deployment's address is not of this machine.", extra={"deployment": str(target.deployment_id)})
         raise Refused(AppFailed())
     return target
+
+
+async def _listens(target: Target) -> bool:
+    """Whether anybody takes connections there, once a process that may be dying is dead; in doubt somebody does."""
+    await anyio.sleep(DYING_SECONDS)
+    with anyio.move_on_after(CONNECT_SECONDS):
+        try:
+            async with await anyio.connect_tcp(target.host, target.port):
+                return True
+        except OSError:
+            return False
+    return True
 
 
 def _is_loopback(host: str) -> bool:
