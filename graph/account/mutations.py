@@ -267,10 +267,7 @@ async def _tell_ended(context: Context, credential_id: UUID) -> None:
     """Close what is open with it, here and elsewhere. Rows are true by now: a lost message costs a few seconds, in
     which the other processes compare their open connections with the database."""
     context.services.authentication.forget(credential_id)
-    try:
-        await context.services.bus.revoke(credential_id)
-    except Exception as error:
-        logger.warning("A revocation was not announced.", extra={"error": type(error).__name__})
+    await context.services.bus.revoke(credential_id)
 
 
 def _device(context: Context) -> Device:

@@ -111,8 +111,9 @@ def _interruptible() -> Iterator[None]:
     if threading.current_thread() is not threading.main_thread():
         yield
         return
-    # One that is ignored already, as with nohup, stays so.
-    heard = [number for number in (signal.SIGTERM, signal.SIGHUP) if signal.getsignal(number) != signal.SIG_IGN]
+    heard = [signal.SIGINT, signal.SIGTERM]  # shells ignore the first for what they start in the background
+    if signal.getsignal(signal.SIGHUP) != signal.SIG_IGN:  # ignored already under nohup, and stays so
+        heard.append(signal.SIGHUP)
     before = {number: signal.signal(number, interrupt) for number in heard}
     try:
         yield
