@@ -49,6 +49,7 @@ SWEEPS: tuple[tuple[float, Sweep], ...] = (
     (2.0, deployment.sweep_deployments),
     (5.0, upkeep.end_resources),
     (60.0, dataset.expire_grants),
+    (60.0, upkeep.remove_old_sandboxes),
     (300.0, dataset.remove_orphans),
     (300.0, upkeep.forget_old_events),
     (300.0, upkeep.forget_old_sessions),

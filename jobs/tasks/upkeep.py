@@ -11,10 +11,11 @@ from domain.account.model import RefreshToken, UserSession
 from domain.deployment.model import Resource, ResourceKind, ResourceStatus
 from domain.journal.model import FeedEvent, RunEvent
 from domain.journal.service import append_feed_event
-from domain.training.model import LogLine, TrainingRun
-from domain.training.status import FINAL
+from domain.training.model import Artifact, LogLine, RunAttempt, TrainingRun
+from domain.training.status import ACTIVE, FINAL, Provider
 from jobs.context import JobContext
 from jobs.providers.base import ProviderError, ProviderLost
+from jobs.providers.local.upkeep import remove_old
 
 logger = logging.getLogger("runwire.jobs")
 
@@ -88,6 +89,27 @@ async def _ended(context: JobContext, resource: Resource) -> None:
             "costMicros": row.cost_micros,
         }
         await append_feed_event(work, row.user_id, "resource.ended", data)
+
+
+async def remove_old_sandboxes(context: JobContext) -> list[str]:
+    """Delete this machine's sandboxes that nothing needs any more: those of ended runs that left no artifact, and of
+    apps that are gone. Gives what was deleted. Logs and metrics of such runs are in the database."""
+    trains = select(RunAttempt.tag).join(TrainingRun, col(TrainingRun.id) == col(RunAttempt.run_id))
+    needed = sa.or_(
+        col(TrainingRun.status).in_(sorted(ACTIVE)),
+        col(RunAttempt.reference).in_(select(Resource.reference).where(col(Resource.status) != ResourceStatus.ENDED)),
+        sa.exists(select(Artifact.id).where(Artifact.run_id == TrainingRun.id, Artifact.attempt == RunAttempt.number)),
+    )
+    alive = select(Resource.reference).where(
+        Resource.provider == Provider.LOCAL, col(Resource.status) != ResourceStatus.ENDED
+    )
+    async with context.begin() as work:
+        keep = {*(await work.session.exec(trains.where(needed))).all()}
+        keep |= {reference for reference in (await work.session.exec(alive)).all() if reference is not None}
+        keep |= {
+            *(await work.session.exec(select(Resource.tag).where(Resource.status == ResourceStatus.INTENDED))).all()
+        }
+    return await remove_old(context.settings.data_dir, keep)
 
 
 async def forget_old_events(context: JobContext) -> None:
