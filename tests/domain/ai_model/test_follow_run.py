@@ -86,7 +86,9 @@ async def test_model_is_where_its_newest_run_is(
 ) -> None:
     case = CASES[name]
     viewer = await make_user(database)
-    before = {"trained_at": clock.now(), "trained_run_id": new_id(), **TRAINED} if case.trained_before else {}
+    before: dict[str, Any] = {}
+    if case.trained_before:
+        before = {"trained_at": clock.now(), "trained_run_id": new_id(), **TRAINED}
     model = await make_model(database, viewer, **before)
     run = await make_run(database, viewer, model=model, **case.run)
     if case.artifact:
