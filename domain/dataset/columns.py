@@ -51,7 +51,7 @@ class ColumnTally:
 
     def add(self, values: Sequence[str], *, distinct_limit: int = DISTINCT_LIMIT) -> None:
         """Count a batch of texts."""
-        texts = [value.strip() for value in values]
+        texts = list(map(str.strip, values))
         if self._is_number:
             numbers = _numbers_of(texts)
             if numbers is None or not math.isfinite(sum(numbers)):  # something missing, infinite or no number at all

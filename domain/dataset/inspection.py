@@ -6,7 +6,7 @@ The recipes read the same files by the same rules (`jobs/recipes/tables.py`): wh
 import csv
 import json
 import unicodedata
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from itertools import chain
 from typing import Any, BinaryIO, NoReturn
@@ -32,8 +32,7 @@ COLUMN_LIMIT = 10_000
 COLUMN_NAME_CHARACTERS = 256
 VALUE_CHARACTERS = 1024**2
 BATCH_ROWS = 1024
-BATCH_CHARACTERS = 4 * 1024**2
-JSON_LEVELS = 64
+BATCH_BYTES = 4 * 1024**2
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,40 +102,41 @@ _CONTROLS = frozenset({"Cc", "Cs"})
 
 def _read_csv(lines: Lines, table: _Table) -> None:
     csv.field_size_limit(VALUE_CHARACTERS)
-    first = next(lines, "")
+    texts = iter(lines)
+    first = next(texts, "")
     delimiter = max(DELIMITERS, key=first.count)
-    reader = csv.reader(chain([first], lines), delimiter=delimiter, strict=True)
-    rows = _csv_rows(reader, lines)
-    names = [name.strip() for name in next(rows, [])]
+    reader = csv.reader(chain([first], texts), delimiter=delimiter, strict=True)
+    try:
+        names = _name_columns(next((row for row in reader if row), []), table)
+        width = len(names)
+        batch: list[list[str]] = []
+        batch_end = lines.offset + BATCH_BYTES
+        for row in reader:
+            lines.unfinished_bytes = 0
+            if len(row) != width:
+                if not row:
+                    continue
+                raise RaggedRow(reader.line_num, len(row), width)
+            batch.append(row)
+            if len(batch) == BATCH_ROWS or lines.offset > batch_end:
+                _count_csv(table, names, batch)
+                batch, batch_end = [], lines.offset + BATCH_BYTES
+    except csv.Error as error:
+        if "field larger than field limit" in str(error):
+            raise ValueTooLong(reader.line_num, VALUE_CHARACTERS) from None
+        raise BrokenCsv(max(reader.line_num, 1), _reason_of(error)) from None
+    _count_csv(table, names, batch)
+
+
+def _name_columns(header: list[str], table: _Table) -> list[str]:
+    names = [name.strip() for name in header]
     if len(names) > COLUMN_LIMIT:
         raise TooManyColumns(COLUMN_LIMIT)
     for name in names:
         if name in table.tallies:
             raise DuplicateColumn(name)
         table.name(name)
-    batch: list[list[str]] = []
-    characters = 0
-    for row in rows:
-        if len(row) != len(names):
-            raise RaggedRow(lines.number, len(row), len(names))
-        batch.append(row)
-        characters += sum(map(len, row))
-        if len(batch) == BATCH_ROWS or characters > BATCH_CHARACTERS:
-            _count_csv(table, names, batch)
-            batch, characters = [], 0
-    _count_csv(table, names, batch)
-
-
-def _csv_rows(reader: Any, lines: Lines) -> Iterator[list[str]]:
-    try:
-        for row in reader:
-            lines.row_ended()
-            if row:
-                yield row
-    except csv.Error as error:
-        if "field larger than field limit" in str(error):
-            raise ValueTooLong(lines.number, VALUE_CHARACTERS) from None
-        raise BrokenCsv(max(lines.number, 1), _reason_of(error)) from None
+    return names
 
 
 def _reason_of(error: csv.Error) -> str:
@@ -152,12 +152,13 @@ def _count_csv(table: _Table, names: list[str], batch: list[list[str]]) -> None:
 
 def _read_jsonl(lines: Lines, table: _Table) -> None:
     batch: dict[str, list[str]] = {}
-    rows = characters = 0
-    for line in lines:
-        lines.row_ended()
+    rows = 0
+    batch_end = BATCH_BYTES
+    for number, line in enumerate(lines, start=1):
+        lines.unfinished_bytes = 0
         if not line.strip():
             continue
-        for name, value in _object_of(line, lines.number).items():
+        for name, value in _object_of(line, number).items():
             if name not in table.tallies:
                 table.name(name)
             text = _text_of(value)
@@ -165,13 +166,12 @@ def _read_jsonl(lines: Lines, table: _Table) -> None:
                 table.tallies[name].is_structured = True
                 text = json.dumps(value, ensure_ascii=False)
             if len(text) > VALUE_CHARACTERS:
-                raise ValueTooLong(lines.number, VALUE_CHARACTERS)
+                raise ValueTooLong(number, VALUE_CHARACTERS)
             batch.setdefault(name, []).append(text)
         rows += 1
-        characters += len(line)
-        if rows == BATCH_ROWS or characters > BATCH_CHARACTERS:
+        if rows == BATCH_ROWS or lines.offset > batch_end:
             _count_jsonl(table, batch, rows)
-            batch, rows, characters = {}, 0, 0
+            batch, rows, batch_end = {}, 0, lines.offset + BATCH_BYTES
     _count_jsonl(table, batch, rows)
     if table.rows and not table.tallies:
         raise EmptyFile

@@ -38,7 +38,7 @@ from tests.factories import make_dataset
 ADDRESS = "http://runwire.test"
 CONTENT = b"pixel,digit\n" + b"".join(b"%d,%d\n" % (row % 17, row % 10) for row in range(100))
 SHA256 = hashlib.sha256(CONTENT).hexdigest()
-PACE = Pace(idle_seconds=0.2, check_seconds=0.0, block_bytes=100)
+PACE = Pace(check_seconds=0.0, block_bytes=100)
 """Small blocks, and a look at the grant after each."""
 
 
@@ -151,6 +151,10 @@ async def room(
     )
     free_bytes = [2**50]
     store = DatasetStore(settings.data_dir / "datasets", free=lambda _: free_bytes[0])
-    routes = dataset_routes(services, store=store, pace=PACE)
-    app = Guards(Starlette(routes=routes), body_limit_of=body_limit_of)
+    app = app_of(services, store, PACE)
     yield Room(app, services, store, worker_database, owner_engine, dataset_schema, free_bytes)
+
+
+def app_of(services: Services, store: DatasetStore, pace: Pace) -> Guards:
+    """The room's routes behind the guards of the whole API."""
+    return Guards(Starlette(routes=dataset_routes(services, store=store, pace=pace)), body_limit_of=body_limit_of)

@@ -4,6 +4,7 @@ import asyncio
 import base64
 import hashlib
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from typing import Any
 
 import anyio
@@ -14,9 +15,10 @@ from domain.base import new_id
 from domain.dataset.model import Dataset, DatasetFormat, DatasetStatus
 from domain.events import time_text
 from domain.viewer import Scope, Viewer
+from graph.dataset.pace import Pace
 from graph.ids import global_id
 from tests.factories import make_api_key, make_dataset, make_user
-from tests.graph.dataset.conftest import CONTENT, SHA256, Room
+from tests.graph.dataset.conftest import CONTENT, SHA256, Room, app_of
 
 pytestmark = pytest.mark.anyio
 
@@ -180,7 +182,8 @@ async def test_silence_is_not_waited_for(room: Room, viewer: Viewer, empty: Data
         yield CONTENT[:20]
         await anyio.Event().wait()
 
-    answer = await room.upload(viewer, empty, body())
+    impatient = replace(room, app=app_of(room.services, room.store, Pace(idle_seconds=0.05)))
+    answer = await impatient.upload(viewer, empty, body())
     assert (answer.status_code, answer.json()["code"]) == (408, "UPLOAD_STALLED")
     await room.assert_untouched(empty)
 
