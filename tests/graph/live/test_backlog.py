@@ -1,6 +1,7 @@
 """What waits for one subscriber: bounded, merged with its numbers told, and never losing a status."""
 
 from datetime import UTC, datetime
+from itertools import pairwise
 from typing import Any
 from uuid import UUID
 
@@ -73,7 +74,7 @@ def test_numbers_have_no_hole_and_no_status_is_lost(types: list[str], room: int)
     told = [entry for entry, _ in backlog.waiting]
     assert len(told) <= room
     assert told[0].first_seq == 1 and told[-1].seq == len(types)
-    assert all(after.first_seq == before.seq + 1 for before, after in zip(told, told[1:], strict=False))
+    assert all(after.first_seq == before.seq + 1 for before, after in pairwise(told))
     kept = [(e.type, e.seq) for e in told if e.type in ("run.status_changed", "run.stage_changed")]
     assert kept == [(t, n) for n, t in enumerate(types, 1) if t in ("run.status_changed", "run.stage_changed")]
 

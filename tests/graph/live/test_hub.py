@@ -289,4 +289,3 @@ async def test_nobody_reads_a_journal_that_is_not_theirs(hub: Hub, database: Dat
     with pytest.raises(sa.exc.NoResultFound):
         async with aclosing(follow(hub, story.stream, eve.user_id, None)) as messages:
             await anext(messages)
-
