@@ -121,7 +121,9 @@ async def _order(context: JobContext, run: TrainingRun, attempt: RunAttempt) -> 
     if run.dataset_id is not None:
         async with context.begin() as work:
             row = await work.session.get(Dataset, run.dataset_id)
-            _, token = await dataset.grant_download(work, run=run, attempt=attempt.number)
+            _, token = await dataset.grant_download(
+                work, run=run, attempt=attempt.number, seconds=settings.grant_seconds
+            )
         if row is None or row.sha256 is None:
             raise ProviderRefused("The dataset is gone.")
         data = _dataset_order(settings.own_url, row, token)

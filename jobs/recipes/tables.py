@@ -169,11 +169,13 @@ def _csv_names(path: Path) -> list[str]:
     names = [name.strip() for name in header]
     if not names:
         raise BadData("The dataset is empty.")
+    seen: set[str] = set()
     for name in names:
         if not name:
             raise BadData("The CSV's first line must name every column; one name is empty.")
-        if names.count(name) > 1:
+        if name in seen:
             raise BadData(f"The CSV names the column {name!r} twice.")
+        seen.add(name)
     return names
 
 
