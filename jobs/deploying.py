@@ -21,7 +21,7 @@ from domain.training import queries as training
 from domain.training.model import Artifact
 from jobs.context import JobContext
 from jobs.providers.base import AppHost, AppOrder, ProviderBusy, ProviderError, RunningApp
-from jobs.proving import NotProved, WrongAnswer, prove
+from jobs.proving import PROOF_SECONDS, NotProved, WrongAnswer, prove
 
 logger = logging.getLogger("runwire.jobs")
 
@@ -48,14 +48,14 @@ class Plan:
     artifact: Artifact | None
 
 
-async def bring_up(context: JobContext, deployment_id: UUID) -> bool:
+async def bring_up(context: JobContext, deployment_id: UUID, *, proof_seconds: float = PROOF_SECONDS) -> bool:
     """Make a STARTING or WAKING deployment LIVE; True once it is, False if it is not there yet: call again later.
 
     Raises `DeploymentFailed` when it never will be; the rows say so by then."""
     async with lease_of(context, deployment_id) as is_ours:
         if not is_ours:
             return await _is_live(context, deployment_id)
-        return await bring_up_leased(context, deployment_id)
+        return await bring_up_leased(context, deployment_id, proof_seconds=proof_seconds)
 
 
 @asynccontextmanager
@@ -96,25 +96,21 @@ async def kept_lease(context: JobContext, deployment_id: UUID) -> AsyncIterator[
         raise failure
 
 
-async def bring_up_leased(context: JobContext, deployment_id: UUID) -> bool:
+async def bring_up_leased(context: JobContext, deployment_id: UUID, *, proof_seconds: float = PROOF_SECONDS) -> bool:
     """`bring_up` for those who hold the lease."""
     plan = await _load(context, deployment_id)
-    status = plan.deployment.status
-    if status is DeploymentStatus.LIVE or (status is DeploymentStatus.STOPPED and plan.deployment.live_at is not None):
+    if _was_proved(plan.deployment):
         return True
-    if status is DeploymentStatus.STOPPED:
-        raise DeploymentFailed("The deployment was stopped before it answered.")
-    if status is DeploymentStatus.FAILED:
-        raise DeploymentFailed(plan.deployment.error_message or "The deployment failed.")
     try:
-        await _start_and_prove(context, plan)
+        await _start_and_prove(context, plan, proof_seconds)
     except (ProviderBusy, NotProved) as reason:
         return await _later(context, plan.deployment, str(reason))
     except (ProviderError, WrongAnswer) as reason:
         raise await _give_up(context, deployment_id, str(reason)) from reason
     async with context.begin() as work:
         deployment = await service.mark_live(work, deployment_id)
-        await ai_model.follow_deployment(work, deployment)
+        if _was_proved(deployment):  # and not stopped meanwhile
+            await ai_model.follow_deployment(work, deployment)
     logger.info("A deployment is live.", extra={"action": "done", "deployment_id": str(deployment_id)})
     return True
 
@@ -138,13 +134,22 @@ def host_of(context: JobContext, deployment: Deployment) -> AppHost:
     return host
 
 
-async def _start_and_prove(context: JobContext, plan: Plan) -> None:
+def _was_proved(deployment: Deployment) -> bool:
+    """Whether it is live, or was until a newer one took over. Raises `DeploymentFailed` where it never will be."""
+    if deployment.status is DeploymentStatus.FAILED:
+        raise DeploymentFailed(deployment.error_message or "The deployment failed.")
+    if deployment.status is DeploymentStatus.STOPPED and deployment.live_at is None:
+        raise DeploymentFailed("The deployment was stopped before it answered.")
+    return deployment.status in (DeploymentStatus.LIVE, DeploymentStatus.STOPPED)
+
+
+async def _start_and_prove(context: JobContext, plan: Plan, proof_seconds: float) -> None:
     if plan.artifact is None:
         raise ProviderError("The run left no model that could be served.")
     host = host_of(context, plan.deployment)
     running = await host.start(order_of(context, plan.resource, plan.artifact))
     await _note_running(context, plan.deployment.id, running)
-    await prove(context, app=plan.app, deployment_id=plan.deployment.id, artifact=plan.artifact)
+    await prove(context, app=plan.app, deployment_id=plan.deployment.id, artifact=plan.artifact, seconds=proof_seconds)
 
 
 async def _load(context: JobContext, deployment_id: UUID) -> Plan:
@@ -177,6 +182,8 @@ async def _later(context: JobContext, deployment: Deployment, reason: str) -> bo
         raise await _give_up(context, deployment.id, reason)
     async with context.begin() as work:
         row = await queries.locked_deployment(work.session, deployment.id)
+        if _was_proved(row):
+            return True
         row.next_check_at = work.now + timedelta(seconds=AGAIN_SECONDS)
     logger.info("A deployment does not answer yet.", extra={"action": "later", "deployment_id": str(deployment.id)})
     return False

@@ -38,12 +38,14 @@ class WrongAnswer(Exception):
     """The address answers, and not as the trained model would."""
 
 
-async def prove(context: JobContext, *, app: App, deployment_id: UUID, artifact: Artifact) -> None:
+async def prove(
+    context: JobContext, *, app: App, deployment_id: UUID, artifact: Artifact, seconds: float = PROOF_SECONDS
+) -> None:
     """Ask the app's public address until it answers. Raises `NotProved`, `WrongAnswer`."""
     sample = _sample_of(artifact)
     reason = "The public address did not answer."
     pause = FIRST_PAUSE_SECONDS
-    with anyio.move_on_after(PROOF_SECONDS):
+    with anyio.move_on_after(seconds):
         while True:
             try:
                 return await _prove_once(context, app, deployment_id, artifact, sample)

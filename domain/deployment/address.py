@@ -6,6 +6,9 @@ from uuid import UUID
 DEPLOYMENT_HEADER = "X-Runwire-Deployment"
 """Names the deployment that a proof is meant for; counts only beside a token for it, and is never passed on."""
 
+RUN_HEADER = "X-Runwire-Run"
+"""An app may name its run with each answer; an answer of another run is never passed on."""
+
 
 class AppsUrl(Protocol):
     """The part of the settings that an address is made of."""

@@ -161,8 +161,9 @@ async def going_deployment(session: AsyncSession, app_id: UUID, run_id: UUID) ->
     return (await session.exec(statement)).one_or_none()
 
 
-async def starting_deployments(session: AsyncSession, run_id: UUID) -> Sequence[UUID]:
-    statement = select(Deployment.id).where(Deployment.run_id == run_id, Deployment.status == DeploymentStatus.STARTING)
+async def going_deployments_of_run(session: AsyncSession, run_id: UUID) -> Sequence[UUID]:
+    """Those of the run's deployments that were neither stopped nor given up."""
+    statement = select(Deployment.id).where(Deployment.run_id == run_id, col(Deployment.status).in_(sorted(GOING)))
     return (await session.exec(statement)).all()
 
 

@@ -125,6 +125,9 @@ async def note_running(work: UnitOfWork, deployment_id: UUID, *, reference: str,
     resource.reference = reference
     if resource.status is ResourceStatus.INTENDED:
         resource.status = ResourceStatus.ALIVE
+    elif resource.status is ResourceStatus.ENDED:  # ended while it was started: then it is there once more
+        resource.status, resource.ended_at, resource.next_check_at = ResourceStatus.ENDING, None, work.now
+        work.enqueue(CheckDeployment(deployment_id))
     deployment.reference, deployment.host, deployment.port = reference, host, port
     return deployment
 
@@ -179,8 +182,8 @@ async def mark_stopped(work: UnitOfWork, deployment_id: UUID) -> Deployment:
 
 
 async def abandon_deployments(work: UnitOfWork, run_id: UUID) -> None:
-    """The run ended otherwise: what was about to be deployed for it is not."""
-    for deployment_id in await queries.starting_deployments(work.session, run_id):
+    """The run failed or was canceled: what was deployed for it, or was about to be, is not."""
+    for deployment_id in await queries.going_deployments_of_run(work.session, run_id):
         await mark_stopped(work, deployment_id)
 
 

@@ -9,7 +9,7 @@ from collections.abc import Iterable
 from typing import Final
 from urllib.parse import unquote_plus, urlsplit
 
-from domain.deployment.address import DEPLOYMENT_HEADER
+from domain.deployment.address import DEPLOYMENT_HEADER, RUN_HEADER
 
 Headers = list[tuple[bytes, bytes]]
 
@@ -65,6 +65,7 @@ NEVER_FROM_THE_APP: Final = frozenset(
         b"x-content-type-options",
         b"referrer-policy",
         b"x-request-id",
+        RUN_HEADER.lower().encode(),
     }
 )
 TOKEN_PARAMETERS: Final = frozenset({"access_token"})

@@ -23,7 +23,7 @@ from starlette.routing import BaseRoute, Route, WebSocketRoute
 from starlette.types import Message, Receive, Scope, Send
 
 from domain.deployment import queries, service
-from domain.deployment.address import DEPLOYMENT_HEADER, proof_subject
+from domain.deployment.address import DEPLOYMENT_HEADER, RUN_HEADER, proof_subject
 from domain.deployment.errors import (
     AppBusy,
     AppFailed,
@@ -76,6 +76,7 @@ class Target:
     host: str
     port: int
     deployment_id: UUID
+    run_id: UUID
 
     @property
     def authority(self) -> str:
@@ -191,8 +192,8 @@ class AppProxy:
         if is_proof:
             return await self._proved_target(app, _deployment_named(request))
         match app.status:
-            case DeploymentStatus.LIVE if app.deployment_id and app.host and app.port:
-                return _checked(Target(app.host, app.port, app.deployment_id))
+            case DeploymentStatus.LIVE if app.deployment_id and app.run_id and app.host and app.port:
+                return _checked(Target(app.host, app.port, app.deployment_id, app.run_id))
             case DeploymentStatus.STOPPED:
                 raise Refused(AppStopped(), GONE)
             case DeploymentStatus.FAILED:
@@ -205,7 +206,7 @@ class AppProxy:
             row = await work.session.get(Deployment, deployment_id)
         if row is None or row.app_id != app.id or row.host is None or row.port is None or row.status in service.ENDED:
             raise Refused(NotFound("App"))
-        return _checked(Target(row.host, row.port, row.id))
+        return _checked(Target(row.host, row.port, row.id, row.run_id))
 
     async def _pass_on(
         self, request: Request, send: Send, slug: str, path: bytes, app: FoundApp, *, is_proof: bool
@@ -277,6 +278,8 @@ class AppProxy:
         try:
             if response.status_code < 200:  # a change of protocol that nobody asked for
                 return Refused(AppSilent(), BAD_GATEWAY)
+            if response.headers.get(RUN_HEADER, str(target.run_id)) != str(target.run_id):
+                return Refused(AppWaking())  # ours has gone, and its port went to another app
             headers = headers_from_app(
                 response.headers.raw,
                 prefix=prefix,

@@ -24,11 +24,11 @@ from jobs.providers.base import ProviderError, ProviderLost, ProviderRefused
 
 logger = logging.getLogger("runwire.jobs")
 
-AT_ONCE = 8
+AT_ONCE = 16
 """Deployments that one sweep looks at, side by side."""
 STOP_AGAIN_SECONDS = 20.0
 """How long one try to end an app may take before somebody tries again."""
-STOP_AGAIN_AFTER_ERROR = timedelta(seconds=5)
+STOP_AGAIN_AFTER = timedelta(seconds=5)
 
 
 async def check_deployment(context: JobContext, deployment_id: UUID) -> None:
@@ -126,25 +126,29 @@ async def _end_apps(context: JobContext, deployment_id: UUID | None = None) -> N
 async def _end_app(context: JobContext, resource_id: UUID) -> None:
     async with context.begin() as work:
         resource = await work.session.get_one(Resource, resource_id)
-    try:
-        is_gone, problem = await _stopped(context, resource), None
-    except ProviderLost:
-        is_gone, problem = True, None
-    except ProviderError as error:
-        is_gone, problem = False, str(error)
+        deployment = await work.session.get_one(Deployment, resource.deployment_id)
+    is_gone, problem = False, resource.last_error
+    # Whoever holds the lease may be starting it right now, and would start it after its end.
+    async with lease_of(context, deployment.id) as is_ours:
+        if is_ours:
+            try:
+                is_gone, problem = await _stopped(context, resource, deployment), None
+            except ProviderLost:
+                is_gone = True
+            except ProviderError as error:
+                problem = str(error)
     async with context.begin() as work:
         row = await work.session.get_one(Resource, resource_id, with_for_update={"key_share": True})
         if is_gone:
             await service.note_ended(work, row)
         else:
             row.last_error = problem
-            row.next_check_at = work.now + STOP_AGAIN_AFTER_ERROR
+            row.next_check_at = work.now + STOP_AGAIN_AFTER
 
 
-async def _stopped(context: JobContext, resource: Resource) -> bool:
+async def _stopped(context: JobContext, resource: Resource, deployment: Deployment) -> bool:
     """Whether nothing is left of the app."""
     async with context.begin() as work:
-        deployment = await work.session.get_one(Deployment, resource.deployment_id)
         artifact = await training.artifact_of(work.session, deployment.run_id)
     host = host_of(context, deployment)
     reference = resource.reference

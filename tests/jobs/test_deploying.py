@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
+from uuid import UUID
 
 import anyio
 import httpx2
@@ -274,10 +275,7 @@ async def test_address_that_answers_for_another_model_is_no_proof(
     assert (await deployment_row(worker_database, world.deployment)).status is FAILED
 
 
-async def test_address_that_cannot_be_reached_is_asked_later(
-    world: World, worker_database: Database, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("jobs.proving.PROOF_SECONDS", 0.3)
+async def test_address_that_cannot_be_reached_is_asked_later(world: World, worker_database: Database) -> None:
     with closing(free_socket()) as held:
         nowhere = world.context.settings.model_copy(
             update={"public_url": f"http://127.0.0.1:{held.getsockname()[1]}", "apps_url": ""}
@@ -286,7 +284,8 @@ async def test_address_that_cannot_be_reached_is_asked_later(
         nowhere.__dict__.pop("own_apps_url", None)
         host = OtherHost(RunningApp("ref", "127.0.0.1", 9))
 
-        assert not await bring_up(replace(with_host(world, host), settings=nowhere), world.deployment.id)
+        context = replace(with_host(world, host), settings=nowhere)
+        assert not await bring_up(context, world.deployment.id, proof_seconds=0.2)
 
     after = await deployment_row(worker_database, world.deployment)
     assert (after.status, after.reference, after.port) == (STARTING, "ref", 9)
@@ -299,6 +298,47 @@ async def test_stopped_before_it_answered_is_the_end(world: World) -> None:
 
     with pytest.raises(DeploymentFailed, match="stopped before"):
         await bring_up(world.context, world.deployment.id)
+
+
+@dataclass
+class HostOfStopped(OtherHost):
+    """While it starts the app, the app's owner stops it."""
+
+    context: JobContext | None = None
+    deployment_id: UUID | None = None
+
+    async def start(self, order: AppOrder) -> RunningApp:
+        assert self.context and self.deployment_id
+        async with self.context.begin() as work:
+            await service.mark_stopped(work, self.deployment_id)
+        return await super().start(order)
+
+
+async def test_stopped_while_it_starts_is_the_end(world: World, worker_database: Database, told: Told) -> None:
+    answer = RunningApp("ref", "127.0.0.1", 9)
+    host = HostOfStopped(answer, context=world.context, deployment_id=world.deployment.id)
+
+    with pytest.raises(DeploymentFailed, match="stopped before"):
+        await bring_up(with_host(world, host), world.deployment.id, proof_seconds=0.2)
+
+    assert (await deployment_row(worker_database, world.deployment)).status is STOPPED
+    resource = await resource_row(worker_database, world.deployment)
+    assert (resource.status, resource.reference) == (ResourceStatus.ENDING, "ref")
+
+
+async def test_app_is_not_ended_while_somebody_starts_it(
+    world: World, worker_database: Database, clock: FixedClock
+) -> None:
+    context = with_host(world, OtherHost(RunningApp("ref", "127.0.0.1", 9)))
+    async with lease_of(replace(context, worker_id=new_id()), world.deployment.id):
+        async with world.context.begin() as work:
+            await service.mark_stopped(work, world.deployment.id)
+        await sweep_deployments(context)
+        assert (await resource_row(worker_database, world.deployment)).status is ResourceStatus.ENDING
+
+    clock.at += timedelta(seconds=6)
+    await sweep_deployments(context)
+    assert (await resource_row(worker_database, world.deployment)).status is ResourceStatus.ENDED
 
 
 async def test_lease_keeps_others_out_until_it_runs_out(world: World, clock: FixedClock) -> None:
@@ -334,5 +374,5 @@ async def _kill(world: World) -> None:
         os.kill(pid, signal.SIGKILL)
     host = world.context.app_hosts[Provider.LOCAL]
     with anyio.fail_after(10):
-        while await host.is_alive(f"app-app-{world.deployment.id.hex}"):  # noqa: ASYNC110  # of another process
+        while await host.is_alive(f"app-app-{world.deployment.id.hex}"):  # of another process
             await anyio.sleep(0.01)

@@ -253,6 +253,19 @@ async def test_app_whose_process_has_gone_is_woken(
     assert told.commands == [CheckDeployment(world.deployment.id)]
 
 
+async def test_another_app_at_the_port_is_not_passed_on(
+    world: World, database: Database, worker_database: Database
+) -> None:
+    world.app.head += f"X-Runwire-Run: {world.deployment.run_id}\r\n"
+    ours = await world.client.get(world.url())
+    world.app.head = world.app.head.replace(str(world.deployment.run_id), str(world.row.id))
+    others = await world.client.get(world.url())
+
+    assert (ours.text, "x-runwire-run" in ours.headers) == ("hello", False)
+    assert (others.status_code, others.json()["code"]) == (503, "APP_WAKING")
+    assert (await deployment_row(worker_database, world.deployment)).status is DeploymentStatus.WAKING
+
+
 async def test_proof_reaches_a_deployment_that_nobody_else_is_sent_to(
     world: World, database: Database, settings: Settings, clock: FixedClock
 ) -> None:
