@@ -112,7 +112,8 @@ async def _main_job(stack: Stack, writing: Future[Digits], teller: Console, *, a
         done(teller, "Started a training run; following it over the public WebSocket subscription", begun)
         view = await watch(client, run["id"], screen_for(teller, as_json=as_json), name=MODEL)
         if view.status != "READY" or view.deployment_url is None:
-            raise ClientError(f"The run ended as {view.status}: {view.error_message or view.end_reason}.")
+            why = view.error_message or view.end_reason
+            raise ClientError(f"The run ended as {view.status}: {why}. Logs are in {stack.data_dir / 'logs'}.")
         teller.print(end_text(view), soft_wrap=True)
 
         begun = time.monotonic()
@@ -187,10 +188,8 @@ def _table(predictions: list[Any], digits: Digits) -> Table:
     table = Table(box=None, padding=(0, 3, 0, 0), show_header=False)
     shown = range(min(SHOWN_ROWS, len(predictions)))
     table.add_row("", *(_drawing(digits.held_out[number]) for number in shown))
-    table.add_row(
-        "  [dim]the model says[/]", *(_verdict(predictions[number], digits.truths[number]) for number in shown)
-    )
-    table.add_row("  [dim]the truth is[/]", *(f"   {digits.truths[number]}" for number in shown))
+    table.add_row("  [dim]model[/]", *(_verdict(predictions[number], digits.truths[number]) for number in shown))
+    table.add_row("  [dim]truth[/]", *(f"   {digits.truths[number]}" for number in shown))
     return table
 
 

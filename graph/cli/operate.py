@@ -6,8 +6,10 @@ import sys
 from typing import Annotated, Literal
 
 import typer
+from pydantic import ValidationError
 
-from graph.cli.errors import Exit
+from domain.errors import DomainError
+from graph.cli.errors import ClientError, Exit, Usage
 from graph.cli.output import command
 
 
@@ -74,5 +76,11 @@ def _become(module: str, *arguments: str) -> int:
     """Run a package's `__main__` here, so that signals reach it as they would."""
     os.environ.pop("RUNWIRE_TOKEN", None)
     sys.argv = [module, *arguments]
-    runpy.run_module(module, run_name="__main__", alter_sys=True)
+    try:
+        runpy.run_module(module, run_name="__main__", alter_sys=True)
+    except DomainError as refusal:
+        raise ClientError(refusal.message(), code=refusal.code) from refusal
+    except ValidationError as error:
+        first = error.errors()[0]
+        raise Usage(f"{'.'.join(map(str, first['loc'])).upper()}: {first['msg']}.") from error
     return Exit.DONE

@@ -13,6 +13,7 @@ import fcntl
 import os
 import socket
 import sys
+import threading
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -21,12 +22,13 @@ from typing import Self
 from urllib.parse import urlsplit
 
 import httpx2
+from sqlalchemy.exc import SQLAlchemyError
 
 from db.embedded import EmbeddedPostgres, EmbeddedRedis, EmbeddedServers
 from db.postgres import owner_engine
 from db.settings import Settings
 from db.upgrade import upgrade
-from graph.cli.processes import Process, Supervisor
+from graph.cli.processes import KILL_SECONDS, Process, Supervisor
 from jobs.providers.local.upkeep import stop_everything
 
 READY_SECONDS = 60.0
@@ -47,6 +49,14 @@ class AlreadyUp(Exception):
             + (f" or `kill {pid}`" if pid else "")
             + ", or choose another directory with --data-dir."
         )
+
+
+class DatabaseUnusable(Exception):
+    """The database could not be reached, or not be migrated."""
+
+    def __init__(self, error: Exception) -> None:
+        words = str(getattr(error, "orig", None) or error).splitlines()[0]
+        super().__init__(f"The database cannot be used: {words}. Check DATABASE_URL; its role must own the schema.")
 
 
 class Stack:
@@ -99,20 +109,23 @@ class Stack:
     def start(self) -> None:
         """Start all of it and return when every API says that it is ready.
 
-        Raises AlreadyUp, EmbeddedServerError, ProcessError, or what the database said to the migrations. Call `stop`
-        afterwards in any case.
+        Raises AlreadyUp, EmbeddedServerError, DatabaseUnusable, ProcessError or OSError. Call `stop` afterwards in any
+        case.
         """
         self._take_directory()
         self._start_servers()
         self.on_step("Bringing the database to the newest schema")
-        asyncio.run(migrate(self.settings()))
+        try:
+            asyncio.run(migrate(self.settings()))
+        except (OSError, SQLAlchemyError) as error:
+            raise DatabaseUnusable(error) from error
         self._choose_addresses()
         self.on_step("Starting the API and the worker")
         for number in range(1, self._worker_count + 1):
             self.workers.append(self._run(f"worker-{number}", "jobs", {}))
         for number, url in enumerate(self.api_urls, start=1):
             self.apis.append(self._run(f"api-{number}", "graph", {"PORT": str(urlsplit(url).port)}, "serve"))
-        self.wait_until_ready()
+        self.wait_until_ready(bear_deaths=False)
 
     def stop(self) -> None:
         """End it in order: API and workers, their sandboxes, the servers. Nothing of it is left."""
@@ -122,21 +135,26 @@ class Stack:
             self._end_rest()
 
     def kill(self) -> None:
-        """End it at once. What was committed stays."""
-        try:
-            self.supervisor.kill()
-        finally:
-            self._end_rest()
+        """End it at once, also in the middle of `stop`. What was committed stays; sandboxes are told, and end soon."""
+        self.supervisor.kill()
+        self.redis.kill()
+        self.postgres.kill()
+        # In a thread, since this one may be in the middle of the same.
+        ending = threading.Thread(target=lambda: asyncio.run(stop_everything(self.data_dir)), daemon=True)
+        ending.start()
+        ending.join(KILL_SECONDS)
 
-    def wait_until_ready(self, limit_seconds: float = READY_SECONDS) -> None:
-        """Return when every API answers at `/readyz` that it can work. Raises ProcessError with the end of a log."""
+    def wait_until_ready(self, limit_seconds: float = READY_SECONDS, *, bear_deaths: bool = True) -> None:
+        """Return when every API answers at `/readyz` that it can work. Raises ProcessError with the end of a log.
+
+        A process that dies meanwhile is started again; without `bear_deaths` that is an error.
+        """
         deadline = time.monotonic() + limit_seconds
-        deaths = {process.name: process.deaths for process in self.processes}
         with httpx2.Client(timeout=5, trust_env=False) as http:
             for process, url in zip(self.apis, self.api_urls, strict=True):
                 while not _is_ready(http, url, with_worker=bool(self.workers)):
                     for other in self.processes:
-                        if other.deaths > deaths[other.name]:
+                        if other.gave_up or (other.deaths and not bear_deaths):
                             raise other.problem("ended as soon as it had started")
                     if time.monotonic() > deadline:
                         raise process.problem(f"was not ready within {limit_seconds:g} seconds")

@@ -14,7 +14,6 @@ from typing import Annotated, NoReturn
 import typer
 from rich.console import Console
 from rich.markup import escape
-from sqlalchemy.exc import SQLAlchemyError
 
 from db.embedded import EmbeddedServerError
 from graph.cli.errors import ClientError, Exit
@@ -23,9 +22,9 @@ from graph.cli.options import DATA_DIR, DataDir
 from graph.cli.output import Json, command, console, errors, print_json
 from graph.cli.processes import ProcessError
 from graph.cli.session import LocalSession, sign_in_locally
-from graph.cli.stack import AlreadyUp, Stack
+from graph.cli.stack import AlreadyUp, DatabaseUnusable, Stack
 
-STARTING_FAILED = (AlreadyUp, EmbeddedServerError, ProcessError, SQLAlchemyError, OSError)
+STARTING_FAILED = (AlreadyUp, DatabaseUnusable, EmbeddedServerError, ProcessError, OSError)
 
 
 class CannotStart(ClientError):
@@ -125,10 +124,9 @@ def _interruptible() -> Iterator[None]:
 @contextlib.contextmanager
 def _stopping(stack: Stack, teller: Console) -> Iterator[None]:
     def at_once(number: int, frame: FrameType | None) -> NoReturn:
+        teller.show_cursor()
         teller.print("Stopping at once.")
-        stack.supervisor.kill()
-        stack.postgres.kill()
-        stack.redis.kill()
+        stack.kill()
         os._exit(Exit.INTERRUPTED)
 
     try:
