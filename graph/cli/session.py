@@ -3,13 +3,14 @@
 import json
 import os
 import secrets
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Self
 
 from graph.cli import documents
 from graph.cli.client import Client, Credential
-from graph.cli.errors import ClientError, NotAllowed, Usage
+from graph.cli.errors import ClientError, Missing, NotAllowed, Usage
 
 LOCAL_EMAIL = "you@runwire.local"
 FILE = "session.json"
@@ -76,7 +77,7 @@ def connect(url: str | None, token: str | None, data_dir: Path) -> Client:
     return client
 
 
-async def sign_in_locally(url: str, data_dir: Path) -> LocalSession:
+async def sign_in_locally(url: str, data_dir: Path, connect: Callable[..., Client] = Client) -> LocalSession:
     """The local user's API key for the API at `url`: the kept one while it works, else a new one.
 
     The user is made through the public API, with a random password that stays in DATA_DIR. Raises `ClientError`.
@@ -84,14 +85,14 @@ async def sign_in_locally(url: str, data_dir: Path) -> LocalSession:
     kept = LocalSession.read(data_dir)
     if kept is not None:
         try:
-            async with Client(url, Credential(kept.token)) as client:
+            async with connect(url, Credential(kept.token)) as client:
                 await client.ask(documents.VIEWER)
             session = LocalSession(url, kept.token, kept.email)
             session.write(data_dir)
             return session
-        except NotAllowed:
-            pass
-    async with Client(url) as client:
+        except (NotAllowed, Missing):
+            pass  # of another database, or revoked
+    async with connect(url) as client:
         await sign_in(client, LOCAL_EMAIL, _kept_password(data_dir), sign_up=True)
         session = LocalSession(url, await create_key(client, "runwire up", ALL_SCOPES))
     session.write(data_dir)

@@ -136,7 +136,7 @@ def test_up_says_why_it_cannot_start(tmp_path: Path) -> None:
 
 
 def test_demo_trains_shows_and_asks(data_dir: Path) -> None:
-    code, told = done("demo", data_dir=data_dir, seconds=110)
+    code, told = done("demo", data_dir=data_dir, seconds=200)
     assert code == 0
     *messages, result = told
     assert (result["heldOutRows"], result["accuracy"] >= 0.9) == (360, True)
