@@ -1,7 +1,7 @@
 """An API process, put together: services, routes, guards, and the loops that run beside them."""
 
 import logging
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
 from uuid import UUID
@@ -12,7 +12,7 @@ from starlette.middleware import Middleware
 from starlette.middleware.cors import CORSMiddleware
 from starlette.requests import Request
 from starlette.responses import RedirectResponse, Response
-from starlette.routing import BaseRoute, Route
+from starlette.routing import BaseRoute, Route, WebSocketRoute
 from starlette.types import ASGIApp
 
 from db.bus import RedisBus
@@ -29,7 +29,8 @@ from graph.guards import Guards
 from graph.limiter import AttemptLimiter
 from graph.live.connections import Connections
 from graph.live.hub import Hub
-from graph.routes.apps import app_routes
+from graph.routes.app_origin import with_apps
+from graph.routes.apps import AppProxy
 from graph.routes.datasets import dataset_routes
 from graph.routes.events import event_routes
 from graph.routes.health import health_routes
@@ -75,7 +76,8 @@ class Api:
             authentication=Authentication(settings, self.database),
             attempts=self.attempts,
         )
-        self.app: ASGIApp = Guards(self._starlette(), body_limit_of=body_limit_of)
+        self.proxy = AppProxy(self.services)
+        self.app: ASGIApp = Guards(with_apps(self._starlette(), self.proxy, settings), body_limit_of=body_limit_of)
 
     def _starlette(self) -> Starlette:
         settings = self.settings
@@ -109,11 +111,10 @@ class Api:
         )
         return [
             Route("/graphql", endpoint),
-            *_socket_route("/graphql", endpoint),
+            WebSocketRoute("/graphql", endpoint),
             *dataset_routes(services),
             *status_routes(services),
             *event_routes(services, self.connections, self.transport),
-            *app_routes(services),
             *health_routes(services, self.connections),
             *(playground_routes() if self.settings.playground else []),
             Route("/", _home, methods=["GET"]),
@@ -137,6 +138,7 @@ class Api:
             group.start_soon(self._watch_revocations)
             yield
             group.cancel_scope.cancel()
+        await self.proxy.close()
         await self.database.close()
         await self.attempts.close()
         await self.queue.close()
@@ -169,12 +171,6 @@ def body_limit_of(path: str) -> int | None:
     if path.startswith("/apps/") or (path.startswith("/datasets/") and path.endswith("/content")):
         return None
     return BODY_BYTES
-
-
-def _socket_route(path: str, endpoint: Callable[..., Awaitable[None]]) -> list[BaseRoute]:
-    from starlette.routing import WebSocketRoute
-
-    return [WebSocketRoute(path, endpoint)]
 
 
 async def _home(_: Request) -> Response:

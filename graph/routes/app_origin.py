@@ -1,24 +1,29 @@
 """Keeping served models and the API apart: by host where they have two, and before all that only the API needs."""
 
 from typing import Final
-from urllib.parse import urlsplit
+from urllib.parse import quote, urlsplit
 
 from starlette.datastructures import Headers
+from starlette.responses import RedirectResponse
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from db.settings import Settings
+from db.settings import Settings, is_loopback
 from domain.deployment.errors import WrongOrigin
 from graph.routes.problems import problem_response
 
 APPS: Final = "/apps/"
+PLAYGROUND: Final = "/playground"
 MISDIRECTED: Final = 421
 
 
 def with_apps(api: ASGIApp, apps: ASGIApp, settings: Settings) -> ASGIApp:
     """`apps` (an `AppProxy`) answers below `/apps/`, `api` everything else; each on its own host where they have two.
 
-    The proxy stands beside the API's middleware and not behind it: apps have rules of their own for other origins."""
+    The proxy stands beside the API's middleware and not behind it: apps have rules of their own for other origins.
+    Who opens a page at the wrong one of the two is sent to the right one. On one machine, where people type one name
+    or the other, the API answers at both; only its pages do not, since a page may keep a token for its origin."""
     apps_host, api_host = _host_of(settings.own_apps_url), _host_of(settings.own_url)
+    on_one_machine = is_loopback(apps_host[0]) and is_loopback(api_host[0])
     error = WrongOrigin(apps_url=settings.own_apps_url, api_url=settings.own_url)
 
     async def app(scope: Scope, receive: Receive, send: Send) -> None:
@@ -27,8 +32,14 @@ def with_apps(api: ASGIApp, apps: ASGIApp, settings: Settings) -> ASGIApp:
         is_app = scope["path"].startswith(APPS)
         if apps_host == api_host or is_app is _is_apps_host(scope):
             return await (apps if is_app else api)(scope, receive, send)
+        is_page = is_app or scope["path"] == "/" or scope["path"].startswith(PLAYGROUND)
+        if on_one_machine and not is_page:
+            return await api(scope, receive, send)
         if scope["type"] == "websocket":
             return await send({"type": "websocket.close", "code": 1008})
+        if is_page and scope["method"] in ("GET", "HEAD"):
+            right = settings.own_apps_url if is_app else settings.own_url
+            return await RedirectResponse(right + quote(scope["path"]))(scope, receive, send)
         await problem_response(error, status=MISDIRECTED)(scope, receive, send)
 
     def _is_apps_host(scope: Scope) -> bool:

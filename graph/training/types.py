@@ -6,6 +6,7 @@ from uuid import UUID
 
 import strawberry
 
+import graph.training.enums  # noqa: F401  # the enums' names and words, before a field speaks of them
 from domain.deployment.address import address_of
 from domain.events import time_of
 from domain.training import queries

@@ -193,6 +193,11 @@ class Handler(BaseHTTPRequestHandler):
         if self.command != "HEAD":
             self.wfile.write(body)
 
+    def end_headers(self) -> None:
+        # Whoever asks through a stable address can tell that no other app has taken this port meanwhile.
+        self.send_header("X-Runwire-Run", self.app.names["runId"])
+        super().end_headers()
+
     def log_message(self, format: str, *args: object) -> None:
         """Requests are the proxy's to count."""
 

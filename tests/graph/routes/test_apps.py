@@ -459,20 +459,36 @@ async def test_apps_and_api_keep_to_their_own_hosts(settings: Settings, database
                 for path in ("/graphql", f"/apps/{SLUG}/")
             }
             page = await client.get(f"/apps/{SLUG}/", headers={"Host": "apps.test:9000"})
-            refused = await client.get(f"/apps/{SLUG}/", headers={"Host": "api.test:9000"})
+            sent_on = await client.get(f"/apps/{SLUG}/", headers={"Host": "api.test:9000"})
+            refused = await client.post(f"/apps/{SLUG}/predict", headers={"Host": "api.test:9000"})
 
     assert seen == {
         ("api.test:9000", "/graphql"): 200,
-        ("api.test:9000", f"/apps/{SLUG}/"): 421,
+        ("api.test:9000", f"/apps/{SLUG}/"): 307,
         ("apps.test:9000", "/graphql"): 421,
         ("apps.test:9000", f"/apps/{SLUG}/"): 200,
         ("apps.test", "/graphql"): 421,
         ("apps.test", f"/apps/{SLUG}/"): 200,
         ("other.test", "/graphql"): 200,
-        ("other.test", f"/apps/{SLUG}/"): 421,
+        ("other.test", f"/apps/{SLUG}/"): 307,
     }
-    assert refused.json()["code"] == "WRONG_ORIGIN"
+    assert sent_on.headers["location"] == f"http://apps.test:9000/apps/{SLUG}/"
+    assert (refused.status_code, refused.json()["code"]) == (421, "WRONG_ORIGIN")
     assert "content-security-policy" not in page.headers
+
+
+async def test_on_one_machine_the_api_answers_at_both_names_and_its_pages_at_one(
+    settings: Settings, database: Database
+) -> None:
+    apart = settings.model_copy(update={"public_url": "http://127.0.0.1:9000", "apps_url": "http://localhost:9000"})
+    async with (
+        serving_apps(apart, database) as door,
+        httpx2.AsyncClient(base_url=door.url, trust_env=False, headers={"Host": "localhost:9000"}) as client,
+    ):
+        api = await client.get("/graphql")
+        page = await client.get("/playground")
+    assert api.status_code == 200
+    assert (page.status_code, page.headers["location"]) == (307, "http://127.0.0.1:9000/playground")
 
 
 def access_token(settings: Settings, clock: FixedClock, viewer: Viewer) -> str:
