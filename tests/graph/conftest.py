@@ -1,0 +1,73 @@
+"""A whole API process for the tests that look at it from outside.
+
+It serves all tests of a module, each with users of its own: tenants do not see each other, and neither do tests.
+"""
+
+from collections.abc import AsyncIterator
+from pathlib import Path
+from uuid import uuid4
+
+import asyncpg
+import pytest
+
+from db.embedded import EmbeddedServers
+from db.postgres import owner_engine
+from db.settings import Settings
+from domain.viewer import Viewer
+from tests.conftest import SUPERUSER
+from tests.factories import make_user
+from tests.graph.served import Served, serving
+from tests.graph.world import World, build_world
+
+
+@pytest.fixture(scope="module")
+async def served(
+    servers: EmbeddedServers, template: str, tmp_path_factory: pytest.TempPathFactory
+) -> AsyncIterator[Served]:
+    """An API process over a database of the module's own."""
+    name = f"served_{uuid4().hex}"
+    connection = await asyncpg.connect(servers.postgres.address_of("postgres", SUPERUSER))
+    try:
+        await connection.execute(f"CREATE DATABASE {name} OWNER runwire_owner TEMPLATE {template} STRATEGY FILE_COPY")
+        settings = served_settings(servers, name, tmp_path_factory.mktemp("served"))
+        async with serving(settings) as running:
+            yield running
+        await connection.execute(f"DROP DATABASE {name} WITH (FORCE)")
+    finally:
+        await connection.close()
+
+
+def served_settings(servers: EmbeddedServers, name: str, folder: Path) -> Settings:
+    """As the fixture `settings`, whatever the environment says: what is given here goes before it."""
+    given = {name: field.get_default() for name, field in Settings.model_fields.items()}
+    return Settings(
+        **given
+        | {
+            "environment": "test",
+            "database_url": servers.postgres.address_of(name),
+            "redis_url": servers.redis.address,
+            "data_dir": folder / "data",
+            "public_url": "http://runwire.test",
+            "allowed_origins": ("https://app.example.com",),
+        }
+    )
+
+
+@pytest.fixture
+async def ada(served: Served) -> Viewer:
+    """Who owns what the test makes."""
+    return await make_user(served.database, name="Ada")
+
+
+@pytest.fixture
+async def eve(served: Served) -> Viewer:
+    """Another tenant."""
+    return await make_user(served.database, name="Eve")
+
+
+@pytest.fixture(scope="module")
+async def world(served: Served) -> AsyncIterator[World]:
+    """Ada with one of everything, and those who would like to have it."""
+    engine = owner_engine(served.api.settings)
+    yield await build_world(served, engine)
+    await engine.dispose()
