@@ -60,7 +60,7 @@ class ArqQueue:
                 await self.pool.enqueue_job(command.name, **arguments)
 
     async def close(self) -> None:
-        await self.pool.aclose()
+        await self.pool.aclose(close_connection_pool=True)  # redis leaves a pool open that it was given
 
 
 def _plain(value: object) -> object:
