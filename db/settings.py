@@ -85,8 +85,10 @@ class Settings(BaseSettings):
     """How long a run may wait in QUEUED before it fails with QUEUE_TIMED_OUT."""
     active_runs_per_user: int = 50
     sign_in_attempts_per_minute: int = 10
-    introspection: bool = True
-    playground: bool = True
+    introspection: bool | None = None
+    """Whether the schema may be read from the API. Unset: everywhere but in production."""
+    playground: bool | None = None
+    """Whether the playground is served. Unset: everywhere but in production."""
     sandbox_in_production: bool = False
     """Whether `local` may run trainings where ENVIRONMENT=production."""
 
@@ -107,6 +109,14 @@ class Settings(BaseSettings):
     @property
     def is_production(self) -> bool:
         return self.environment == "production"
+
+    @property
+    def shows_schema(self) -> bool:
+        return not self.is_production if self.introspection is None else self.introspection
+
+    @property
+    def shows_playground(self) -> bool:
+        return not self.is_production if self.playground is None else self.playground
 
     def signing_keys(self) -> tuple[str, ...]:
         """The keys as text. Outside production a key is made once and kept in DATA_DIR."""

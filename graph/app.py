@@ -60,8 +60,8 @@ class Api:
         self.attempts = AttemptLimiter(settings.redis_url, per_minute=settings.sign_in_attempts_per_minute)
         self.transport = TransportSettings(
             allowed_origins=frozenset(settings.allowed_origins),
-            introspection=settings.introspection,
-            suggestions=settings.introspection,
+            introspection=settings.shows_schema,
+            suggestions=settings.shows_schema,
         )
         self.connections = Connections(
             self.database.clock,
@@ -116,7 +116,7 @@ class Api:
             *status_routes(services),
             *event_routes(services, self.connections, self.transport),
             *health_routes(services, self.connections),
-            *(playground_routes() if self.settings.playground else []),
+            *(playground_routes() if self.settings.shows_playground else []),
             Route("/", _home, methods=["GET"]),
         ]
 

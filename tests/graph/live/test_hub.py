@@ -150,6 +150,17 @@ async def test_the_seam_between_journal_and_bus_has_no_hole_and_no_double(hub: H
         assert seqs(got) == list(range(after + 1, 42))
 
 
+async def test_who_waits_holds_no_database_connection(hub: Hub, story: Story, database: Database) -> None:
+    readers: list[list[Snapshot | Told]] = [[] for _ in range(60)]
+    with anyio.fail_after(SOON_SECONDS):
+        async with anyio.create_task_group() as group:
+            for got in readers:
+                group.start_soon(collect, hub, story, None, got)
+            await until(lambda: all(readers))
+            await until(lambda: database.engine.pool.checkedout() == 0)  # type: ignore[attr-defined]  # a QueuePool's
+            await story.end()
+
+
 async def test_subscribers_of_a_run_share_one_topic_and_one_reading_of_the_bus(hub: Hub, story: Story) -> None:
     readers: list[list[Snapshot | Told]] = [[] for _ in range(20)]
     with anyio.fail_after(SOON_SECONDS):
