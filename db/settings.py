@@ -1,12 +1,13 @@
 """Settings of a process, read once from the environment in a `__main__` and then passed."""
 
 import secrets as randomness
+import sys
 from functools import cached_property
 from pathlib import Path
 from typing import Annotated, Literal, Self
 from urllib.parse import urlsplit
 
-from pydantic import BeforeValidator, Field, SecretStr
+from pydantic import BeforeValidator, Field, SecretStr, ValidationError
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from domain.errors import DomainError
@@ -136,7 +137,7 @@ class Settings(BaseSettings):
             found.append("PUBLIC_URL is not set or names this machine only: give the address that the outside reaches")
         elif not self.public_url.startswith("https://"):
             found.append("PUBLIC_URL is not https: put a TLS proxy in front and give its address")
-        if not self.database_url and not self.api_database_url:
+        if not (self.database_url or self.api_database_url or self.worker_database_url):
             found.append("DATABASE_URL is not set: give a PostgreSQL 15 or newer")
         if not self.redis_url:
             found.append("REDIS_URL is not set: give a Redis 6 or newer")
@@ -150,6 +151,24 @@ class Settings(BaseSettings):
         if problems:
             raise UnsafeSettings(problems)
         return self
+
+
+def read_settings() -> Settings:
+    """The settings of a process that serves or works; ends it with a sentence where it cannot go on with them."""
+    try:
+        settings = Settings().checked()
+    except UnsafeSettings as error:
+        sys.exit(error.message())
+    except ValidationError as error:
+        first = error.errors()[0]
+        sys.exit(f"{'.'.join(map(str, first['loc'])).upper()}: {first['msg']}.")
+    missing = [name for name in ("database_url", "redis_url") if not getattr(settings, name)]
+    if settings.api_database_url or settings.worker_database_url:
+        missing = [name for name in missing if name != "database_url"]
+    if missing:
+        names = " and ".join(name.upper() for name in missing)
+        sys.exit(f"{names} must be set to the address of a server; `runwire up` brings servers of its own.")
+    return settings
 
 
 def is_loopback(host: str) -> bool:
