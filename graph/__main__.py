@@ -3,7 +3,7 @@
 import sys
 
 from db.logs import configure_logging
-from db.settings import Settings
+from db.settings import read_settings
 from graph.app import Api
 from graph.server import Server, server_config
 
@@ -11,7 +11,7 @@ from graph.server import Server, server_config
 def main() -> None:
     if sys.argv[1:] != ["serve"]:
         sys.exit("Usage: python -m graph serve")
-    settings = Settings().checked()
+    settings = read_settings()
     configure_logging(settings)
     api = Api(settings)
     config = server_config(api.app, host=settings.host, port=settings.port, trusted_proxies=settings.trusted_proxies)

@@ -3,12 +3,12 @@
 import asyncio
 
 from db.logs import configure_logging
-from db.settings import Settings
+from db.settings import read_settings
 from jobs.worker import work
 
 
 def main() -> None:
-    settings = Settings().checked()
+    settings = read_settings()
     configure_logging(settings)
     asyncio.run(work(settings))
 
