@@ -13,7 +13,7 @@ from sqlalchemy.engine import URL
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 
 from db.settings import Settings
-from domain.errors import Unavailable
+from domain.errors import Invalid, Unavailable
 
 API_ROLE = "runwire_api"
 WORKER_ROLE = "runwire_worker"
@@ -21,6 +21,8 @@ CONNECT_SECONDS = 5
 STATEMENT_SECONDS = 10
 """No statement of ours takes long; one that does is stopped rather than held."""
 LOCK_SECONDS = 5
+NUL_REFUSED = "A text may not hold NUL characters; leave them out."
+NUL_REFUSED_PT = "Um texto não pode conter caracteres NUL; remova-os."
 
 
 def engine_of(url: str, *, role: str | None, name: str, pool_size: int = 10) -> AsyncEngine:
@@ -41,6 +43,7 @@ def engine_of(url: str, *, role: str | None, name: str, pool_size: int = 10) -> 
         pool_timeout=CONNECT_SECONDS,
         pool_pre_ping=True,
         pool_recycle=1800,
+        hide_parameters=True,  # an error of the driver is logged, and what it was given may be a secret
         json_serializer=lambda value: orjson.dumps(value).decode(),
         json_deserializer=orjson.loads,
         connect_args={"timeout": CONNECT_SECONDS, "server_settings": server_settings, **arguments},
@@ -112,10 +115,19 @@ def _is_lost(error: BaseException) -> bool:
 
 @contextmanager
 def told_plainly() -> Iterator[None]:
-    """Turns a lost database into `Unavailable`, so that callers need to know no driver."""
+    """Turns a lost database into `Unavailable`, and a text that it cannot hold into `Invalid`, so that callers need to
+    know no driver."""
     try:
         yield
     except Exception as error:
+        if _is_text_refused(error):
+            raise Invalid(NUL_REFUSED, NUL_REFUSED_PT) from None
         if isinstance(error, Unavailable) or not is_unavailable(error):
             raise
         raise Unavailable(retry_after_seconds=2) from error
+
+
+def _is_text_refused(error: BaseException) -> bool:
+    """Whether a text holds NUL, the one character that PostgreSQL has no place for."""
+    cause = error.orig.__cause__ if isinstance(error, sqlalchemy.exc.DBAPIError) and error.orig is not None else None
+    return isinstance(cause, (asyncpg.CharacterNotInRepertoireError, asyncpg.UntranslatableCharacterError))

@@ -1,6 +1,6 @@
 """The scalars that GraphQL lacks, each with the rule that it follows."""
 
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Any, NewType
 
 import strawberry
@@ -26,18 +26,18 @@ def _big_int(value: Any) -> int:
 def _moment(value: Any) -> datetime:
     try:
         moment = time_of(value)
-    except (TypeError, ValueError):
+        if moment.tzinfo is None:
+            raise GraphQLError("DateTime needs a zone: end it with Z or an offset.")
+        return moment.astimezone(UTC)  # its offset may lead out of the years that there are
+    except (TypeError, ValueError, OverflowError):
         raise GraphQLError("DateTime must be RFC 3339, such as 2026-01-31T12:00:00Z.") from None
-    if moment.tzinfo is None:
-        raise GraphQLError("DateTime needs a zone: end it with Z or an offset.")
-    return moment
 
 
 def _json(value: Any, depth: int = 0) -> Any:
     if depth > DEEPEST_JSON:
         raise GraphQLError("JSON is nested too deeply.")
     if isinstance(value, dict):
-        return {key: _json(item, depth + 1) for key, item in value.items()}
+        return {_json(key, depth): _json(item, depth + 1) for key, item in value.items()}
     if isinstance(value, list):
         return [_json(item, depth + 1) for item in value]
     if isinstance(value, int) and not isinstance(value, bool) and abs(value) > LARGEST_SAFE:

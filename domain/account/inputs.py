@@ -13,6 +13,9 @@ SHORTEST_PASSWORD = 10
 LONGEST_PASSWORD = 200
 LONGEST_NAME = 200
 LONGEST_DEVICE = 400
+LONGEST_NORMALIZED = 1000
+"""Normalizing takes time that grows with the square of a run of combining marks: minutes for a body of a megabyte.
+What is longer is longer than anything we take in any form, and stays as it came."""
 
 _EMAIL = re.compile(r"[^@\s]{1,64}@(?!-)[\w.-]+\Z")
 _DOMAIN_FAULT = re.compile(r"^\.|\.\.|\.$|_")
@@ -49,7 +52,7 @@ class Device:
 
 def normal_email(text: str) -> str:
     """The form that addresses are compared in. Says nothing about whether it is one."""
-    return unicodedata.normalize("NFKC", text).strip().lower()
+    return _normalized(text).strip().lower()
 
 
 def checked_email(text: str) -> str:
@@ -63,7 +66,7 @@ def checked_email(text: str) -> str:
 
 def normal_password(text: str) -> str:
     """The same for all keyboards: some compose é of two characters, others of one."""
-    return unicodedata.normalize("NFKC", text)
+    return _normalized(text)
 
 
 def checked_password(text: str) -> str:
@@ -80,6 +83,10 @@ def checked_name(text: str, *, shortest: int = 0) -> str:
     if not shortest <= len(name) <= LONGEST_NAME or not name.isprintable():
         raise BadName(LONGEST_NAME, shortest)
     return name
+
+
+def _normalized(text: str) -> str:
+    return unicodedata.normalize("NFKC", text) if len(text) <= LONGEST_NORMALIZED else text
 
 
 def _one_line(text: str) -> str:

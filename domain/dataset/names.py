@@ -6,6 +6,8 @@ from urllib.parse import unquote
 from domain.dataset.errors import BadDatasetName
 
 LONGEST_NAME = 200
+LONGEST_TYPED = 1000
+"""Beyond it nothing is normalized, which takes time that grows with the square of a run of combining marks."""
 _DECODINGS = 3
 """How often an encoding may be wrapped into another before we stop looking."""
 _FORBIDDEN = frozenset("/\\")
@@ -18,6 +20,8 @@ def checked_name(name: str) -> str:
     """The name without blanks around it, in Unicode's composed form. Raises `BadDatasetName`.
 
     Refused also where only a decoded form is bad (`%2e%2e%2f`): some receiver would decode it."""
+    if len(name) > LONGEST_TYPED:
+        raise BadDatasetName(LONGEST_NAME)
     name = unicodedata.normalize("NFC", name).strip()
     if not 1 <= len(name) <= LONGEST_NAME:
         raise BadDatasetName(LONGEST_NAME)
