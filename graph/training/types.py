@@ -195,7 +195,8 @@ class TrainingRun(Node):
     async def retry_of(self, info: Info) -> Annotated["TrainingRun", strawberry.lazy("graph.training.types")] | None:
         if self.core["retryOfId"] is None or not info.context.viewer.may_watch(UUID(self.core["retryOfId"])):
             return None
-        return TrainingRun.of(await run_loader(info).load(UUID(self.core["retryOfId"])))
+        row = await run_loader(info).load(UUID(self.core["retryOfId"]))
+        return TrainingRun.of(row) if row is not None else None
 
     @strawberry.field(description="When it was asked for.")
     def created_at(self) -> datetime:
