@@ -16,6 +16,7 @@ from starlette.responses import Response
 from starlette.routing import BaseRoute, Route
 from starlette.types import Receive, Scope, Send
 
+from db.settings import Settings
 from domain.errors import DomainError, NotSignedIn
 from domain.events import Stream, StreamKind, time_text
 from domain.journal.cursor import StreamCursor
@@ -26,6 +27,7 @@ from graph.context import Context, Services
 from graph.ids import uuid_of_either
 from graph.live.connections import ConnectionKind, Connections
 from graph.live.following import Snapshot, Told
+from graph.live.outside import facts_outside, outside
 from graph.live.sse import EventStream
 from graph.operations import Answer, AnswerKind
 from graph.routes.callers import context_of
@@ -102,12 +104,12 @@ async def _told(
     async with aclosing(source) as messages:
         async for message in messages:
             if isinstance(message, Told):
-                yield _next({**message.event.as_json(), "cursor": message.cursor})
+                yield _next({**outside(message.event.as_json(), context.settings), "cursor": message.cursor})
             else:
-                yield _next(_standing(message, stream))
+                yield _next(_standing(message, stream, context.settings))
 
 
-def _standing(snapshot: Snapshot, stream: Stream) -> dict[str, Any]:
+def _standing(snapshot: Snapshot, stream: Stream, settings: Settings) -> dict[str, Any]:
     told: dict[str, Any] = {
         "v": 1,
         "type": "snapshot" if snapshot.missing is None else "gap",
@@ -119,8 +121,8 @@ def _standing(snapshot: Snapshot, stream: Stream) -> dict[str, Any]:
     if snapshot.missing is not None:
         told["from"], told["to"] = snapshot.missing
     if stream.kind is StreamKind.RUN:
-        return {**told, "run": snapshot.runs[0]}
-    return {**told, "runs": list(snapshot.runs)}
+        return {**told, "run": facts_outside(snapshot.runs[0], settings)}
+    return {**told, "runs": [facts_outside(run, settings) for run in snapshot.runs]}
 
 
 def _next(payload: dict[str, Any]) -> Answer:
