@@ -60,6 +60,17 @@ class AppRequestTooLarge(LimitReached):
         super().__init__(limit_bytes=limit_bytes)
 
 
+class AppRequestTooSlow(LimitReached):
+    """A request's body did not arrive in time."""
+
+    code = "APP_REQUEST_TOO_SLOW"
+    en = "The body of this request did not arrive within {seconds:g} seconds; send it without pauses."
+    pt = "O corpo desta requisição não chegou em {seconds:g} segundos; envie-o sem pausas."
+
+    def __init__(self, seconds: float) -> None:
+        super().__init__(seconds=seconds)
+
+
 class SocketsNotServed(Invalid):
     """Apps answer plain requests only."""
 

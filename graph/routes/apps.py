@@ -28,6 +28,7 @@ from domain.deployment.errors import (
     AppBusy,
     AppFailed,
     AppRequestTooLarge,
+    AppRequestTooSlow,
     AppSilent,
     AppStopped,
     AppWaking,
@@ -47,7 +48,9 @@ logger = logging.getLogger("runwire.graph")
 
 CONNECT_SECONDS: Final = 2.0
 SILENCE_SECONDS: Final = 60.0
-"""How long an app may say nothing, before its answer or within it."""
+"""How long an app may say nothing, before its answer or within it; and its caller may take nothing of it."""
+BODY_SECONDS: Final = 60.0
+"""How long a caller's body may take, all of it: one byte now and then is no progress, and keeps others out."""
 DYING_SECONDS: Final = 0.1
 """A killed process resets its connections a moment before it stops to listen."""
 REMEMBERED_SECONDS: Final = 1.0
@@ -59,6 +62,7 @@ GONE: Final = 410
 GATEWAY_TIMEOUT: Final = 504
 BAD_GATEWAY: Final = 502
 TOO_LARGE: Final = 413
+TOO_SLOW: Final = 408
 _PATH: Final = re.compile(rb"/apps/([a-z2-7]{16})(/.*)?\Z", re.DOTALL)
 _BEARER: Final = re.compile(r"bearer +(\S+) *\Z", re.IGNORECASE)
 
@@ -95,7 +99,13 @@ class Refused(Exception):
 class AppProxy:
     """One per process. `close()` ends its connections to apps."""
 
-    def __init__(self, services: Services, *, remembered_seconds: float = REMEMBERED_SECONDS) -> None:
+    def __init__(
+        self,
+        services: Services,
+        *,
+        remembered_seconds: float = REMEMBERED_SECONDS,
+        body_seconds: float = BODY_SECONDS,
+    ) -> None:
         self.services = services
         self.settings = services.settings
         self.is_shared_origin = not services.settings.has_own_apps_origin
@@ -105,6 +115,7 @@ class AppProxy:
             limits=httpx2.Limits(max_connections=CONNECTIONS, max_keepalive_connections=100, keepalive_expiry=15),
         )
         self.busy: Counter[UUID] = Counter()
+        self.body_seconds = body_seconds
         self._remembered_seconds = remembered_seconds
         self._remembered: OrderedDict[str, tuple[float, FoundApp | None]] = OrderedDict()
 
@@ -170,10 +181,12 @@ class AppProxy:
         if app.access is AppAccess.LINK:
             return True
         token = _token_of(request)
+        shown = token or request.query_params.get("access_token")
+        if shown is not None and self.services.authentication.tokens.verify_app_token(shown, slug):
+            return True
+        # A page reads its own address: a credential that opens more than this app must not stand there.
         if token is None:
             return False
-        if self.services.authentication.tokens.verify_app_token(token, slug):
-            return True
         try:
             viewer = await self.services.authentication.authenticate(f"Bearer {token}")
         except CredentialRefused:
@@ -214,7 +227,7 @@ class AppProxy:
         target = await self._target(request, app, is_proof=is_proof)
         if self.busy[app.id] >= CONNECTIONS_PER_APP:
             raise Refused(AppBusy())
-        body = _Body(request, self.settings.app_body_limit_bytes)
+        body = _Body(request, self.settings.app_body_limit_bytes, self.body_seconds)
         self.busy[app.id] += 1
         try:
             async with anyio.create_task_group() as group:
@@ -266,6 +279,8 @@ class AppProxy:
             return None
         except _TooLarge:
             return Refused(AppRequestTooLarge(self.settings.app_body_limit_bytes), TOO_LARGE)
+        except _TooSlow:
+            return Refused(AppRequestTooSlow(self.body_seconds), TOO_SLOW)
         except httpx2.ConnectError:
             return Refused(AppWaking())
         except (httpx2.ConnectTimeout, httpx2.PoolTimeout):
@@ -304,6 +319,10 @@ class _TooLarge(Exception):
     """The body has more bytes than an app is given."""
 
 
+class _TooSlow(Exception):
+    """The body did not arrive in time."""
+
+
 class _CutOff(Exception):
     """The caller left in the middle of its body."""
 
@@ -311,9 +330,10 @@ class _CutOff(Exception):
 class _Body:
     """A caller's body on its way to the app, counted; and the watch for the caller's leaving."""
 
-    def __init__(self, request: Request, limit_bytes: int) -> None:
+    def __init__(self, request: Request, limit_bytes: int, seconds: float) -> None:
         self.receive = request.receive
         self.limit_bytes = limit_bytes
+        self.until = anyio.current_time() + seconds
         self.length = request.headers.get("content-length")
         self.is_there = "transfer-encoding" in request.headers or self.length not in (None, "0")
         self.is_read = anyio.Event()
@@ -328,7 +348,11 @@ class _Body:
     async def chunks(self) -> AsyncIterator[bytes]:
         read = 0
         while True:
-            message: Message = await self.receive()
+            try:
+                with anyio.fail_after(self.until - anyio.current_time()):
+                    message: Message = await self.receive()
+            except TimeoutError:
+                raise _TooSlow from None
             if message["type"] == "http.disconnect":
                 raise _CutOff
             chunk = message.get("body", b"")
@@ -355,7 +379,10 @@ async def _stream(send: Send, request: Request, response: httpx2.Response, heade
     if request.method != "HEAD":
         try:
             async for chunk in response.aiter_raw():
-                await send({"type": "http.response.body", "body": chunk, "more_body": True})
+                with anyio.fail_after(SILENCE_SECONDS):
+                    await send({"type": "http.response.body", "body": chunk, "more_body": True})
+        except TimeoutError:
+            return  # nobody takes it; what is left is not sent
         except httpx2.TransportError as error:
             # The server closes a connection whose answer was not ended, which is how HTTP says that it is not whole.
             logger.info("An app broke off in the middle of an answer.", extra={"error": type(error).__name__})
@@ -407,7 +434,7 @@ def _owner_of(app: FoundApp) -> Viewer:
 
 def _token_of(request: Request) -> str | None:
     found = _BEARER.match(request.headers.get("authorization", ""))
-    return found[1] if found else request.query_params.get("access_token")
+    return found[1] if found else None
 
 
 def _deployment_named(request: Request) -> UUID | None:
