@@ -9,7 +9,7 @@ from db.settings import Settings
 from domain.events import Event, Stream, StreamKind
 from graph.ids import global_id
 from graph.live.outside import KINDS, outside
-from graph.nodes import KINDS as NODES
+from graph.nodes import FINDERS
 
 RUN, MODEL, USER = UUID(int=1), UUID(int=2), UUID(int=3)
 
@@ -42,4 +42,4 @@ def test_ids_are_global_and_slugs_are_addresses(there: Settings) -> None:
 
 
 def test_every_id_is_of_a_node() -> None:
-    assert set(KINDS.values()) - set(NODES) <= {"DownloadGrant"}
+    assert set(KINDS.values()) - set(FINDERS) <= {"DownloadGrant"}
