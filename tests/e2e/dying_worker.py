@@ -25,6 +25,8 @@ from types import FrameType
 from typing import Any
 from uuid import UUID
 
+from sqlmodel.ext.asyncio.session import AsyncSession
+
 from db import unit_of_work
 from db.logs import configure_logging
 from db.settings import Settings
@@ -33,6 +35,7 @@ from jobs import deploying, runner, worker
 from jobs.providers.local.app_host import LocalAppHost
 from jobs.providers.local.sandbox import Sandbox
 from jobs.providers.local.trainer import LocalTrainer
+from jobs.proving import prove
 
 LEASE_SECONDS = 1.5
 RENEW_SECONDS = 0.4
@@ -74,7 +77,7 @@ _fates: list[Fate] = []
 """One, once this process is a worker."""
 
 
-class WatchedSession(unit_of_work.AsyncSession):
+class WatchedSession(AsyncSession):
     """A session whose commits are points, where they belong to a run that is being looked after."""
 
     async def commit(self) -> None:
@@ -88,14 +91,14 @@ class WatchedSession(unit_of_work.AsyncSession):
 
 def install() -> None:
     """Wrap commits and provider calls, and look after one run only."""
-    unit_of_work.AsyncSession = WatchedSession  # type: ignore[misc]
+    setattr(unit_of_work, AsyncSession.__name__, WatchedSession)
     runner.LEASE_SECONDS = deploying.LEASE_SECONDS = LEASE_SECONDS
     runner.SWEEP_SECONDS = SWEEP_SECONDS
     runner.RENEW_SECONDS = deploying.RENEW_SECONDS = RENEW_SECONDS
     for owner, names in CALLS.items():
         for name in names:
             setattr(owner, name, _watched(getattr(owner, name), f"{owner.__name__}.{name}"))
-    deploying.prove = _watched(deploying.prove, "prove")
+    setattr(deploying, prove.__name__, _watched(prove, "prove"))
     claim = queries.claim_due
 
     async def claim_ours(*arguments: Any, **named: Any) -> list[UUID]:

@@ -118,11 +118,10 @@ async def _check_app(world: World, tenant: Tenant, rows: Rows, run: Run) -> None
 
 
 async def _check_resources(world: World, rows: Rows, run: Run) -> None:
+    left = "SELECT id FROM provider_resources WHERE run_id = $1 AND status <> 'ENDED'"
+
     async def all_ended() -> bool:
-        return (
-            await rows.value("SELECT count(*) FROM provider_resources WHERE run_id = $1 AND status <> 'ENDED'", run.row)
-            == 0
-        )
+        return not await rows.column(left, run.row)
 
     await until("every resource of the run is ended", all_ended, limit_seconds=ENDED_SECONDS)
     tags = await rows.column("SELECT tag FROM provider_resources WHERE run_id = $1", run.row)

@@ -32,16 +32,14 @@ async def test_ten_runs_are_each_started_once(world: World, tenant: Tenant) -> N
     assert len(set(runs)) == RUNS
 
     async with watching(tenant, runs, world.stack.api_urls) as watchers:
+        await watchers.until_ended()
         for run in runs:
-            ours = [watcher for watcher in watchers if watcher.run == run]
-            for watcher in ours:
-                await watcher.until_ended()
-            await check_run(world, tenant, run, deploy=run == runs[0], watchers=ours)
+            await check_run(world, tenant, run, deploy=run == runs[0], watchers=watchers.of(run))
     async with world.database() as rows:
         owners = await rows.column("SELECT DISTINCT pid FROM workers")
         assert (
             await rows.value("SELECT count(*) FROM training_runs WHERE id = ANY($1)", [run.row for run in runs]) == RUNS
         )
     observed(
-        "two APIs and two workers", requests=RUNS * ASKED_BY, runs=RUNS, workers=len(owners), readers=len(watchers)
+        "two APIs and two workers", requests=RUNS * ASKED_BY, runs=RUNS, workers=len(owners), readers=len(watchers.all)
     )

@@ -6,6 +6,7 @@ from contextlib import aclosing, asynccontextmanager
 from typing import Any
 
 import anyio
+from anyio.abc import TaskGroup
 
 from graph.cli import documents
 from graph.cli.client import Client
@@ -98,12 +99,36 @@ class Watcher:
         self.client.url = self.urls[0]
 
 
+class Watchers:
+    """Everybody who watches."""
+
+    def __init__(self, tenant: Tenant, group: TaskGroup) -> None:
+        self.tenant = tenant
+        self.all: list[Watcher] = []
+        self._group = group
+
+    def add(self, run: Run, urls: Sequence[str]) -> Watcher:
+        """One more, who follows this run from now on, at the first of these addresses."""
+        watcher = Watcher(self.tenant, run, urls)
+        self.all.append(watcher)
+        self._group.start_soon(watcher.follow)
+        return watcher
+
+    def of(self, run: Run) -> list[Watcher]:
+        return [watcher for watcher in self.all if watcher.run == run]
+
+    async def until_ended(self) -> None:
+        for watcher in self.all:
+            await watcher.until_ended()
+
+
 @asynccontextmanager
-async def watching(tenant: Tenant, runs: Sequence[Run], urls: Sequence[str]) -> AsyncIterator[list[Watcher]]:
+async def watching(tenant: Tenant, runs: Sequence[Run] = (), urls: Sequence[str] = ()) -> AsyncIterator[Watchers]:
     """A watcher per run and first address, each following until the block ends."""
-    watchers = [Watcher(tenant, run, [*urls[place:], *urls[:place]]) for run in runs for place in range(len(urls))]
     async with anyio.create_task_group() as group:
-        for watcher in watchers:
-            group.start_soon(watcher.follow)
+        watchers = Watchers(tenant, group)
+        for run in runs:
+            for place in range(len(urls)):
+                watchers.add(run, [*urls[place:], *urls[:place]])
         yield watchers
         group.cancel_scope.cancel()
