@@ -8,6 +8,9 @@ from uuid import UUID
 from domain.events import Stream, StreamKind
 from domain.paging import BadCursor
 
+LARGEST_SEQ = 2**31 - 2
+"""GraphQL's `Int` tells numbers of events, and the one after the last that was seen; none ever comes as far."""
+
 
 @dataclass(frozen=True, slots=True)
 class StreamCursor:
@@ -30,6 +33,11 @@ class StreamCursor:
             found = cls(Stream(StreamKind(kind), UUID(id)), int(epoch), int(seq))
         except (binascii.Error, ValueError):
             raise BadCursor from None
-        if version != "1" or found.stream != stream or found.seq < 0 or str(found) != text.rstrip("="):
+        if (
+            version != "1"
+            or found.stream != stream
+            or not 0 <= found.seq <= LARGEST_SEQ
+            or str(found) != text.rstrip("=")
+        ):
             raise BadCursor
         return found

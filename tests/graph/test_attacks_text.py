@@ -1,12 +1,15 @@
 """Texts that were made to break something: NUL, runs of combining marks, moments out of all years."""
 
 import asyncio
+import base64
 import time
 from typing import Any
 
 import pytest
 
 from domain.viewer import Viewer
+from graph.ids import global_id
+from tests.factories import make_run
 from tests.graph.served import Served
 
 pytestmark = pytest.mark.anyio
@@ -77,3 +80,16 @@ class TestMoments:
         payload = await served.ask(document, served.token_of(ada), at=moment)
 
         assert payload["errors"][0]["extensions"]["code"] == "BAD_USER_INPUT"
+
+
+class TestCursors:
+    @pytest.mark.parametrize("seq", [2**31 - 1, 2**63, 10**30])
+    async def test_of_numbers_that_no_event_has_are_refused(self, served: Served, ada: Viewer, seq: int) -> None:
+        run = await make_run(served.database, ada)
+        text = f"1.run.{run.id}.1.{seq}".encode()
+        cursor = base64.urlsafe_b64encode(text).decode().rstrip("=")
+        document = "query ($id: ID!, $at: Cursor!) { trainingRun(id: $id) { events(after: $at) { edges { cursor } } } }"
+
+        payload = await served.ask(document, served.token_of(ada), id=global_id("TrainingRun", run.id), at=cursor)
+
+        assert payload["errors"][0]["extensions"]["code"] == "BAD_CURSOR"
