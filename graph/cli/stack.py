@@ -25,7 +25,8 @@ import httpx2
 from sqlalchemy.exc import SQLAlchemyError
 
 from db.embedded import EmbeddedPostgres, EmbeddedRedis, EmbeddedServers
-from db.postgres import owner_engine
+from db.embedded.postgres import DATABASE
+from db.postgres import API_ROLE, WORKER_ROLE, owner_engine
 from db.settings import Settings
 from db.upgrade import upgrade
 from graph.cli.processes import KILL_SECONDS, Process, Supervisor
@@ -203,6 +204,12 @@ class Stack:
         elif not has_redis:
             self.on_step("Starting Redis")
             self.environment["REDIS_URL"] = self.redis.start()
+        if not has_database:
+            # Who comes as the owner can step up again; who comes as the role cannot, whatever is sent to the database.
+            self.environment |= {
+                "API_DATABASE_URL": self.postgres.address_of(DATABASE, API_ROLE),
+                "WORKER_DATABASE_URL": self.postgres.address_of(DATABASE, WORKER_ROLE),
+            }
 
     def _choose_addresses(self) -> None:
         port = self.first_port
