@@ -13,6 +13,7 @@ import pytest
 from graphql import GraphQLObjectType
 
 from domain.training.status import RunStatus
+from graph.ids import global_id
 from graph.schema import schema
 from tests.factories import make_run
 from tests.graph.documents import document_of
@@ -157,5 +158,5 @@ async def test_what_happens_to_one_tenant_reaches_no_other(world: World) -> None
         for run_id in (world.ids["training"], eves_run.id):
             await served.tell(run_id, percent=50.0)
         adas_first, eves_first = data_of(await adas.next()), data_of(await eves.next())
-    assert adas_first["run"]["id"] == str(world.ids["training"])
-    assert eves_first["run"]["id"] == str(eves_run.id)
+    assert adas_first["run"]["id"] == global_id("TrainingRun", world.ids["training"])
+    assert eves_first["run"]["id"] == global_id("TrainingRun", eves_run.id)
