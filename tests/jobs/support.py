@@ -1,0 +1,78 @@
+"""A provider that does as it is told, and the pieces of a worker around it."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from datetime import datetime
+from uuid import UUID
+
+import httpx2
+
+from db.settings import Settings
+from db.unit_of_work import Database
+from domain.base import new_id
+from domain.training.report import Report
+from domain.training.status import Provider, ReportSource
+from jobs.context import JobContext
+from jobs.providers.base import LogPosition, ProviderError, TrainingOrder
+
+
+@dataclass
+class ScriptedTrainer:
+    """Starts and stops at once, says what the test gives it, and remembers what it was asked."""
+
+    started: dict[str, TrainingOrder] = field(default_factory=dict)
+    """By reference."""
+    asked: list[str] = field(default_factory=list)
+    stopped: list[str] = field(default_factory=list)
+    failing: ProviderError | None = None
+    """What every call raises, as long as it is set."""
+    on_start: Callable[[], None] = lambda: None
+    stops: bool = True
+    """Whether an end is confirmed."""
+    says: Callable[[LogPosition, datetime], Report] | None = None
+
+    async def start(self, order: TrainingOrder) -> str:
+        self._check()
+        reference = f"ref-{order.tag}"
+        self.started[reference] = order
+        self.on_start()
+        return reference
+
+    async def find(self, tag: str) -> str | None:
+        self._check()
+        return f"ref-{tag}" if f"ref-{tag}" in self.started else None
+
+    async def report(self, reference: str, position: LogPosition, now: datetime) -> Report:
+        self._check()
+        self.asked.append(reference)
+        if self.says is not None:
+            return self.says(position, now)
+        return Report(source=ReportSource.POLL, attempt=position.attempt, at=now)
+
+    async def stop(self, reference: str) -> bool:
+        self._check()
+        self.stopped.append(reference)
+        return self.stops
+
+    def _check(self) -> None:
+        if self.failing is not None:
+            raise self.failing
+
+
+def context_of(
+    settings: Settings, database: Database, http: httpx2.AsyncClient, trainer: ScriptedTrainer | None = None
+) -> JobContext:
+    """One worker process's pieces, with the scripted provider as LOCAL."""
+    return JobContext(
+        worker_id=new_id(),
+        settings=settings,
+        database=database,
+        clock=database.clock,
+        trainers={Provider.LOCAL: trainer} if trainer is not None else {},
+        app_hosts={},
+        http=http,
+    )
+
+
+def reference_of(run_id: UUID, attempt: int = 1) -> str:
+    return f"ref-run-{run_id.hex}-{attempt}"
