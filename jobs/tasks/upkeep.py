@@ -112,23 +112,36 @@ async def remove_old_sandboxes(context: JobContext) -> list[str]:
     return await remove_old(context.settings.data_dir, keep)
 
 
-async def forget_old_events(context: JobContext) -> None:
-    """Retention: streams of runs that ended long ago keep only what tells their story; so do feeds."""
+async def forget_old_events(context: JobContext) -> int:
+    """Retention: streams of runs that ended long ago keep only what tells their story, and no log; so do feeds.
+
+    Batch by batch, each in a transaction of its own, until nothing old is left. Gives how many rows went."""
+    old = select(TrainingRun.id).where(col(TrainingRun.ended_at) < context.clock.now() - KEPT_WHOLE)
+    events = (
+        select(RunEvent.run_id, RunEvent.seq)
+        .where(col(RunEvent.run_id).in_(old), col(RunEvent.type).not_in(KEPT_FOR_EVER))
+        .limit(BATCH)
+    )
+    feed = (
+        select(FeedEvent.user_id, FeedEvent.seq)
+        .where(col(FeedEvent.at) < context.clock.now() - KEPT_WHOLE)
+        .limit(BATCH)
+    )
+    lines = select(LogLine.run_id, LogLine.line).where(col(LogLine.run_id).in_(old)).limit(BATCH)
+    gone = 0
+    for statement in (
+        sa.delete(RunEvent).where(sa.tuple_(col(RunEvent.run_id), col(RunEvent.seq)).in_(events)),
+        sa.delete(FeedEvent).where(sa.tuple_(col(FeedEvent.user_id), col(FeedEvent.seq)).in_(feed)),
+        sa.delete(LogLine).where(sa.tuple_(col(LogLine.run_id), col(LogLine.line)).in_(lines)),
+    ):
+        while count := await _delete(context, statement):
+            gone += count
+    return gone
+
+
+async def _delete(context: JobContext, statement: sa.Delete) -> int:
     async with context.begin() as work:
-        before = work.now - KEPT_WHOLE
-        old = select(TrainingRun.id).where(col(TrainingRun.ended_at) < before)
-        keys = (
-            select(RunEvent.run_id, RunEvent.seq)
-            .where(col(RunEvent.run_id).in_(old), col(RunEvent.type).not_in(KEPT_FOR_EVER))
-            .limit(BATCH)
-        )
-        await work.session.exec(sa.delete(RunEvent).where(sa.tuple_(col(RunEvent.run_id), col(RunEvent.seq)).in_(keys)))
-        feed = select(FeedEvent.user_id, FeedEvent.seq).where(col(FeedEvent.at) < before).limit(BATCH)
-        await work.session.exec(
-            sa.delete(FeedEvent).where(sa.tuple_(col(FeedEvent.user_id), col(FeedEvent.seq)).in_(feed))
-        )
-        lines = select(LogLine.run_id, LogLine.line).where(col(LogLine.run_id).in_(old)).limit(BATCH)
-        await work.session.exec(sa.delete(LogLine).where(sa.tuple_(col(LogLine.run_id), col(LogLine.line)).in_(lines)))
+        return int((await work.session.exec(statement)).rowcount)
 
 
 async def forget_old_sessions(context: JobContext) -> None:
