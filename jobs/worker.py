@@ -13,8 +13,9 @@ from uuid import UUID
 import anyio
 import httpx2
 import sqlalchemy as sa
-from arq import Worker
+from arq import ArqRedis, Worker
 from arq.worker import Function, func
+from redis.exceptions import RedisError
 from sqlalchemy.dialects.postgresql import insert
 from sqlmodel import col
 
@@ -181,5 +182,13 @@ async def _listen(context: JobContext, runner: Runner) -> None:
             logger.warning("Redis does not answer; the sweeps go on alone.", extra={"error": type(error).__name__})
         finally:
             with anyio.CancelScope(shield=True), anyio.move_on_after(2):
-                await worker.close()
+                await _close(worker, pool)
         await anyio.sleep(DOORBELL_AGAIN_SECONDS)
+
+
+async def _close(worker: Worker, pool: ArqRedis) -> None:
+    """arq says good-bye to Redis first, and leaves its connections open where that fails."""
+    try:
+        await worker.close()
+    except (RedisError, OSError):
+        await pool.aclose(close_connection_pool=True)
