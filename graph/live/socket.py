@@ -16,7 +16,7 @@ from dataclasses import replace
 from datetime import UTC
 from typing import Any, Generic, TypeAlias, TypeVar
 
-from domain.errors import DomainError, LimitReached
+from domain.errors import DomainError, LimitReached, Unavailable
 from domain.viewer import Locale, Viewer
 from graph.live import messages
 from graph.live.connections import (
@@ -154,7 +154,7 @@ class Socket(Generic[ContextT]):
             self.connections.identify(self.connection, viewer)
         except CredentialRefused as refused:
             return self.connection.close(CloseCode.REFUSED, refused.reason)
-        except LimitReached as refusal:
+        except (LimitReached, Unavailable) as refusal:
             return self.connection.close(CloseCode.BUSY, str(refusal.retry_after_seconds or 30))
         except DomainError as refusal:
             return self.connection.close(CloseCode.REFUSED, refusal.message())
