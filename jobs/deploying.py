@@ -25,9 +25,9 @@ from jobs.proving import PROOF_SECONDS, NotProved, WrongAnswer, prove
 
 logger = logging.getLogger("runwire.jobs")
 
-LEASE_SECONDS = 20.0
+LEASE_SECONDS = 10.0
 """A worker that was killed is missed after so long, and another one goes on."""
-RENEW_SECONDS = 5.0
+RENEW_SECONDS = 3.0
 STARTING_LIMIT = timedelta(minutes=5)
 """How long a host may be busy, or the public address away, before a deployment is given up. One that was live before
 is woken for as long as it takes."""

@@ -10,10 +10,13 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from uuid import UUID
 
+import anyio
+
 from domain.ai_model.model import AIModel
 from domain.dataset import service as dataset
 from domain.dataset.model import Dataset
 from domain.deployment import service as deployment
+from domain.errors import Unavailable
 from domain.secret import Secret
 from domain.training import queries, service
 from domain.training.model import RunAttempt, TrainingRun
@@ -37,6 +40,8 @@ logger = logging.getLogger("runwire.jobs")
 LOOK_SECONDS = 0.25
 """Between two looks at a run whose provider is this machine."""
 DEPLOY_RETRY_SECONDS = 2.0
+CANCEL_LOOK_SECONDS = 0.5
+"""How often a run that is being deployed is looked at for a wish to cancel it."""
 
 
 WAITING_SECONDS = 1.0
@@ -193,15 +198,47 @@ async def _deploy(context: JobContext, run: TrainingRun) -> Look:
         app = await deployment.app_of_model(work, model)
         row = await deployment.begin_deployment(work, app, locked, locked.provider)
     try:
-        live = await bring_up(context, row.id)
+        live = await _while_deploying(context, run.id, lambda: bring_up(context, row.id))
     except DeploymentFailed as error:
         await _give_up(context, run.id, EndReason.DEPLOYMENT_FAILED, str(error))
         return Look(None)
+    if live is None:
+        return Look(0)
     if not live:
         return Look(DEPLOY_RETRY_SECONDS)
     async with context.begin() as work:
         await service.finish_deployment(work, run.id, slug=app.slug)
     return Look(0)
+
+
+async def _while_deploying(context: JobContext, run_id: UUID, work: Callable[[], Awaitable[bool]]) -> bool | None:
+    """What the work leads to; it is let be as soon as the run shall not be deployed any more, and gives None then."""
+    result: bool | None = None
+    failure: Exception | None = None
+    async with anyio.create_task_group() as group:
+        group.start_soon(_cancel_with_the_run, context, run_id, group.cancel_scope)
+        try:
+            result = await work()
+        except Exception as error:  # kept out of the group, which would wrap it
+            failure = error
+        group.cancel_scope.cancel()
+    if failure is not None:
+        raise failure
+    return result
+
+
+async def _cancel_with_the_run(context: JobContext, run_id: UUID, scope: anyio.CancelScope) -> None:
+    """Proving an address may take a while; who cancels the run shall not wait for it."""
+    while True:
+        await anyio.sleep(CANCEL_LOOK_SECONDS)
+        try:
+            async with context.begin() as work:
+                run = await work.session.get(TrainingRun, run_id)
+        except Unavailable:
+            continue  # what we guard meets it too
+        if run is None or run.status is not RunStatus.DEPLOYING:
+            scope.cancel()
+            return
 
 
 async def _give_up(context: JobContext, run_id: UUID, reason: EndReason, message: str | None = None) -> None:
