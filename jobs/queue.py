@@ -8,16 +8,15 @@ import dataclasses
 from typing import Any
 from uuid import UUID
 
-import anyio
 import orjson
 from arq.connections import ArqRedis, RedisSettings
 from redis.asyncio import Redis
 
-from db.redis import redis_of
+from db.redis import Patience, redis_of
 from domain.commands import Command
 
 QUEUE_NAME = "runwire:queue"
-ENQUEUE_SECONDS = 2
+ENQUEUE_SECONDS = 1
 EXPIRES_MS = 60_000
 """A ring that nobody heard for a minute is moot: the sweep has seen to it."""
 
@@ -52,9 +51,10 @@ class ArqQueue:
 
     def __init__(self, url: str) -> None:
         self.pool = arq_pool(url)
+        self._patience = Patience()
 
     async def enqueue(self, commands: list[Command]) -> None:
-        with anyio.fail_after(ENQUEUE_SECONDS):
+        with self._patience.within(ENQUEUE_SECONDS):
             for command in commands:
                 arguments: dict[str, Any] = {key: _plain(value) for key, value in dataclasses.asdict(command).items()}
                 await self.pool.enqueue_job(command.name, **arguments)
