@@ -104,3 +104,9 @@ def test_lists_and_objects_are_a_kind_of_their_own(tmp_path: Path) -> None:
 
     assert [(column.name, column.kind) for column in table.columns] == [("a", "json"), ("b", "number")]
     assert list(table.column("a").values) == ["1", "[1]", ""]
+
+
+def test_half_a_character_becomes_one_that_files_can_hold(tmp_path: Path) -> None:
+    table = read_table(written(tmp_path, b'{"a": "x\\ud800"}\n{"a": "\\u00e9"}\n'), "JSONL")
+
+    assert list(table.column("a").values) == ["x\ufffd", "é"]
