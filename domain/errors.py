@@ -105,11 +105,16 @@ class Unavailable(DomainError):
 
 def error_codes() -> list[str]:
     """Every code that a refusal of an imported room can carry, sorted."""
-    found: set[str] = set()
+    return sorted(words_of_codes())
+
+
+def words_of_codes() -> dict[str, str]:
+    """What each code says in English, with its facts in braces; for one that is nothing but a fact, what it means."""
+    found: dict[str, str] = {}
     waiting: list[type[DomainError]] = [DomainError]
     while waiting:
         kind = waiting.pop()
         waiting.extend(kind.__subclasses__())
         if "code" in vars(kind) and kind.__module__.startswith("domain."):
-            found.add(kind.code)
-    return sorted(found)
+            found[kind.code] = kind.en if not kind.en.startswith("{") else (kind.__doc__ or kind.en)
+    return found

@@ -6,16 +6,17 @@ import strawberry
 
 from domain import errors
 from domain.error_codes import ErrorCode
+from graph.enums import expose
 
 if TYPE_CHECKING:
     from strawberry.types.field import StrawberryField
 
     from graph.context import Info
 
-strawberry.enum(
+expose(
     ErrorCode,
-    name="ErrorCode",
-    description="Why something was refused. Codes are stable; the words beside them are not.",
+    "Why something was refused. Codes are stable; the words beside them are not. In braces stand `params`.",
+    errors.words_of_codes(),
 )
 
 

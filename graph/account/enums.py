@@ -1,20 +1,38 @@
 """The enums of accounts, named and described for those who read the schema. Types and inputs take them from here, so
 that they are registered before anything refers to them."""
 
-import strawberry
-
 from domain.viewer import Locale, Scope, ViewerKind
+from graph.enums import expose
 
-strawberry.enum(
+expose(
     Scope,
-    name="Scope",
-    description="A right of a credential: reading or writing one kind of thing. A signed-in user has all of them.",
+    "A right of a credential: reading or writing one kind of thing. A signed-in user has all of them.",
+    {
+        "RUNS_READ": "Read runs, configs and their streams.",
+        "RUNS_WRITE": "Start and stop runs, save configs.",
+        "DATASETS_READ": "Read datasets.",
+        "DATASETS_WRITE": "Make, upload and delete datasets.",
+        "MODELS_READ": "Read models, apps and deployments, and open private apps.",
+        "MODELS_WRITE": "Deploy models, and say who may open them.",
+        "ACCOUNT_READ": "Read who you are, your sessions and your keys.",
+        "ACCOUNT_WRITE": "Change who you are, end sessions, make and revoke keys.",
+    },
 )
-strawberry.enum(Locale, name="Locale", description="A language that texts for people exist in.")
-strawberry.enum(
+expose(
+    Locale,
+    "A language that texts for people exist in.",
+    {"EN": "English.", "PT_BR": "Brazilian Portuguese."},
+)
+expose(
     ViewerKind,
-    name="ViewerKind",
-    description="The kind of credential: a signed-in USER, an API_KEY, a STREAM token, a training POD, or NOBODY.",
+    "The kind of credential that was shown.",
+    {
+        "NOBODY": "None.",
+        "USER": "An access token of a signed-in user.",
+        "API_KEY": "A key of a program.",
+        "STREAM": "A token to watch runs with, for a while.",
+        "POD": "A token of a training, for its own run.",
+    },
 )
 
 __all__ = ["Locale", "Scope", "ViewerKind"]

@@ -1,28 +1,33 @@
 """The enums of datasets, with what each value means to those who read the schema."""
 
-import strawberry
-
 from domain.dataset.columns import ColumnKind
 from domain.dataset.model import DatasetFormat, DatasetStatus
+from graph.enums import expose
 
-strawberry.enum(
+expose(
     DatasetFormat,
-    name="DatasetFormat",
-    description=(
-        "How a dataset's file is written: CSV with a header row; JSONL with one object per line; or a ZIP that holds"
-        " exactly one of them. UTF-8 all."
-    ),
+    "How a dataset's file is written. UTF-8 all.",
+    {
+        "CSV": "Rows of values, the first with the columns' names.",
+        "JSONL": "One JSON object per line.",
+        "ZIP": "An archive that holds exactly one CSV or JSONL file.",
+    },
 )
-strawberry.enum(
+expose(
     DatasetStatus,
-    name="DatasetStatus",
-    description="EMPTY until its content was uploaded and read, then READY for good.",
+    "Whether runs can use a dataset.",
+    {"EMPTY": "Its content was not uploaded yet.", "READY": "Its content was uploaded and read, for good."},
 )
-strawberry.enum(
+expose(
     ColumnKind,
-    name="ColumnKind",
-    description=(
-        "What a column's values are, missing ones aside: INTEGER, NUMBER, BOOLEAN (true and false, yes and no),"
-        " CATEGORY (few texts, used again and again), TEXT, JSON (lists or objects), or EMPTY where all are missing."
-    ),
+    "What a column's values are, missing ones aside.",
+    {
+        "INTEGER": "Whole numbers.",
+        "NUMBER": "Numbers.",
+        "BOOLEAN": "True and false, or yes and no.",
+        "CATEGORY": "Few texts, used again and again.",
+        "TEXT": "Texts.",
+        "JSON": "Lists or objects.",
+        "EMPTY": "All are missing.",
+    },
 )

@@ -1,33 +1,39 @@
 """The enums of deployments, with what each value means to those who read the schema."""
 
-import strawberry
-
 from domain.deployment.model import AppAccess, DeploymentStatus, ResourceKind, ResourceStatus
+from graph.enums import expose
 
-strawberry.enum(
+expose(
     AppAccess,
-    name="AppAccess",
-    description=(
-        "Who may open an app: LINK, whoever has its address, which cannot be guessed; PRIVATE, its owner only, with"
-        " their credential. To everybody else a private app is one that does not exist."
-    ),
+    "Who may open an app. To everybody else a private app is one that does not exist.",
+    {
+        "LINK": "Whoever has its address, which cannot be guessed.",
+        "PRIVATE": "Its owner only, with their credential.",
+    },
 )
-strawberry.enum(
+expose(
     DeploymentStatus,
-    name="DeploymentStatus",
-    description=(
-        "STARTING until its address named the run and predicted a stored row, then LIVE. WAKING when its process has"
-        " gone and is started again. STOPPED by its owner or by a newer one, FAILED when it could not be started."
-    ),
+    "How a deployment stands.",
+    {
+        "STARTING": "Its address has not answered as it should yet.",
+        "LIVE": "Its address named the run and predicted a stored row.",
+        "WAKING": "Its process has gone and is started again.",
+        "STOPPED": "Ended by its owner, or by a newer one that took its place.",
+        "FAILED": "It could not be started; `errorMessage` says why.",
+    },
 )
-strawberry.enum(
-    ResourceKind, name="ResourceKind", description="What it is for: TRAINING a model, or serving it as an APP."
+expose(
+    ResourceKind,
+    "What something at a provider is for.",
+    {"TRAINING": "Training a model.", "APP": "Serving a model."},
 )
-strawberry.enum(
+expose(
     ResourceStatus,
-    name="ResourceStatus",
-    description=(
-        "INTENDED: written down before it is created. ALIVE: the provider has it. ENDING: its end was asked for and not"
-        " confirmed yet. ENDED: the provider confirmed that nothing is left."
-    ),
+    "Whether something is there at its provider.",
+    {
+        "INTENDED": "Written down before it is created.",
+        "ALIVE": "The provider has it.",
+        "ENDING": "Its end was asked for and is not confirmed yet.",
+        "ENDED": "The provider confirmed that nothing of it is left.",
+    },
 )

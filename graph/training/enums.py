@@ -1,18 +1,52 @@
 """The enums of runs, with what each value means to those who read the schema."""
 
-import strawberry
-
 from domain.training.status import EndReason, LogLevel, Provider, RunStage, RunStatus
+from domain.training.texts import ENDS, STAGES
+from graph.enums import expose
 
-strawberry.enum(
+expose(
     RunStatus,
-    name="RunStatus",
-    description=(
-        "Where a run stands: QUEUED → PREPARING → TRAINING → DEPLOYING → READY, or FAILED or CANCELED from any of them;"
-        " CANCELING between the wish to stop and the provider's yes. READY, FAILED and CANCELED are final."
-    ),
+    "Where a run stands: QUEUED → PREPARING → TRAINING → DEPLOYING → READY, or FAILED or CANCELED from any of them;"
+    " CANCELING between the wish to stop and the provider's yes. READY, FAILED and CANCELED are final.",
+    {
+        "QUEUED": "Accepted; nobody works on it yet.",
+        "PREPARING": "The provider makes a place and fetches the data.",
+        "TRAINING": "The training program runs.",
+        "DEPLOYING": "The model is trained, and its address is being proved.",
+        "CANCELING": "Somebody wants it stopped; the provider has not confirmed yet. Every end is then CANCELED.",
+        "READY": "Trained and, where that was asked for, answering at its address.",
+        "FAILED": "Ended without what was asked for; `endReason` says why.",
+        "CANCELED": "Stopped, and the provider confirmed that nothing of it is left.",
+    },
 )
-strawberry.enum(RunStage, name="RunStage", description="The finer step within a status, in the order they happen.")
-strawberry.enum(EndReason, name="EndReason", description="Why a run or an attempt ended.")
-strawberry.enum(Provider, name="Provider", description="Who does the work; LOCAL is this installation's own machine.")
-strawberry.enum(LogLevel, name="LogLevel", description="How loud a log line is.")
+expose(
+    RunStage,
+    "The finer step within a status, in the order they happen.",
+    {stage.value: f"{english}." for stage, (english, _) in STAGES.items()},
+)
+expose(
+    EndReason,
+    "Why a run or an attempt ended.",
+    {reason.value: f"{english}." for reason, (english, _) in ENDS.items()},
+)
+expose(
+    Provider,
+    "Who does the work; LOCAL is this installation's own machine.",
+    {
+        "LOCAL": "This installation's own machine, in a sandbox.",
+        "REPLICATE": "Replicate.",
+        "RUNPOD": "RunPod.",
+        "ASTRIA": "Astria.",
+        "E2B": "E2B.",
+    },
+)
+expose(
+    LogLevel,
+    "How loud a log line is.",
+    {
+        "DEBUG": "Details for those who look for a fault.",
+        "INFO": "What goes on.",
+        "WARNING": "Something looks wrong, and it goes on.",
+        "ERROR": "Something went wrong.",
+    },
+)

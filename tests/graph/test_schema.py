@@ -55,7 +55,7 @@ def test_schema_graphql_is_what_is_served() -> None:
 
 class TestDescriptions:
     @pytest.mark.parametrize("name", OURS)
-    def test_each_type_field_and_argument_is_a_sentence(self, name: str) -> None:
+    def test_each_type_field_argument_and_value_is_a_sentence(self, name: str) -> None:
         assert [place for place, text in descriptions_of(name, OURS[name]) if not is_sentence(text or "")] == []
 
     def test_scalars_are_specified(self) -> None:
@@ -149,10 +149,13 @@ def descriptions_of(name: str, kind: GraphQLNamedType) -> Iterator[tuple[str, st
         yield f"{name}.{field_name}", field.description
         for argument_name, argument in getattr(field, "args", {}).items():
             yield f"{name}.{field_name}({argument_name})", argument.description
+    if isinstance(kind, GraphQLEnumType):
+        for value_name, value in kind.values.items():
+            yield f"{name}.{value_name}", value.description
 
 
 def is_sentence(text: str) -> bool:
-    return text != "" and (text[0].isupper() or text[0].isdigit() or text[0] == "`") and text.rstrip()[-1] in ".!?"
+    return text != "" and (text[0].isupper() or text[0].isdigit() or text[0] in "`'{") and text.rstrip()[-1] in ".!?"
 
 
 def written(node: InputValueDefinitionNode) -> str:
