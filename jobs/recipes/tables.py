@@ -23,7 +23,7 @@ COLUMN_LIMIT = 10_000
 FIELD_LIMIT_BYTES = 16 * 1024 * 1024
 UNPACKED_LIMIT_BYTES = 4 * 1024 * 1024 * 1024
 _DELIMITERS = ",;\t|"
-_HALVES = re.compile("[\ud800-\udfff]")
+_UNTELLABLE = re.compile("[\0\ud800-\udfff]")
 Numbers = npt.NDArray[np.float64]
 Texts = npt.NDArray[np.object_]
 
@@ -238,8 +238,8 @@ def text_of(value: object) -> str:
     if isinstance(value, float) and value.is_integer() and abs(value) < 1e15:
         return str(int(value))
     if isinstance(value, str):
-        # JSON can escape half of a character ("\ud800"), which no file can hold.
-        return value if value.isascii() else _HALVES.sub("\ufffd", value)
+        # JSON can escape half of a character ("\ud800"), which no file can hold, and NUL, which no PostgreSQL can.
+        return _UNTELLABLE.sub("\ufffd", value)
     if isinstance(value, (int, float)):
         return str(value)
     raise TypeError("not one value")

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import re
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -20,6 +21,7 @@ REPORT_BYTES = 256 * 1024
 REPORT_LINES = 1_000
 TAIL_BYTES = 128 * 1024
 RECEIPT_LIMIT_BYTES = 16 * 1024 * 1024
+_UNSTORABLE = re.compile("[\0\ud800-\udfff]")
 
 
 class LocalTrainer:
@@ -173,6 +175,17 @@ def _artifact(folder: Path) -> StoredArtifact | None:
             sha256 = hashlib.file_digest(file, "sha256").hexdigest()
         if sha256 != receipt["sha256"]:
             return None
-        return StoredArtifact(path.name, str(path), path.stat().st_size, sha256, dict(receipt["details"]))
-    except (OSError, ValueError, KeyError, TypeError):
+        details = _storable(dict(receipt["details"]))
+        return StoredArtifact(path.name, str(path), path.stat().st_size, sha256, details)
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
         return None
+
+
+def _storable(value: Any) -> Any:
+    """A sandbox's JSON without the signs that PostgreSQL cannot hold: with one of them no report could be kept, and
+    the run would be looked at in vain for ever."""
+    if isinstance(value, dict):
+        return {_storable(key): _storable(item) for key, item in value.items()}
+    if isinstance(value, list):
+        return [_storable(item) for item in value]
+    return _UNSTORABLE.sub("\ufffd", value) if isinstance(value, str) else value

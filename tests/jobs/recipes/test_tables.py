@@ -106,7 +106,7 @@ def test_lists_and_objects_are_a_kind_of_their_own(tmp_path: Path) -> None:
     assert list(table.column("a").values) == ["1", "[1]", ""]
 
 
-def test_half_a_character_becomes_one_that_files_can_hold(tmp_path: Path) -> None:
-    table = read_table(written(tmp_path, b'{"a": "x\\ud800"}\n{"a": "\\u00e9"}\n'), "JSONL")
+def test_halves_of_characters_and_nul_become_one_that_can_be_kept(tmp_path: Path) -> None:
+    table = read_table(written(tmp_path, b'{"a": "x\\ud800"}\n{"a": "\\u00e9\\u0000"}\n'), "JSONL")
 
-    assert list(table.column("a").values) == ["x\ufffd", "é"]
+    assert list(table.column("a").values) == ["x\ufffd", "é\ufffd"]
