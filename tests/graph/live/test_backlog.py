@@ -62,7 +62,7 @@ async def test_who_cannot_follow_even_statuses_is_told() -> None:
 TYPES = st.sampled_from(["run.progressed", "run.measured", "run.logged", "run.status_changed", "run.stage_changed"])
 
 
-@given(st.lists(TYPES, min_size=1, max_size=120), st.integers(2, 20))
+@given(st.lists(TYPES, min_size=1, max_size=120), st.integers(3, 20))
 @settings(max_examples=200, deadline=None)
 def test_numbers_have_no_hole_and_no_status_is_lost(types: list[str], room: int) -> None:
     backlog = Backlog(most_events=room)
