@@ -5,6 +5,7 @@ that an EventSource resumes by itself; a `heartbeat` that can be seen goes out e
 status the stream says `complete`. A missing or wrong credential is told in words, with its status.
 """
 
+import logging
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
 from dataclasses import replace
@@ -17,7 +18,7 @@ from starlette.routing import BaseRoute, Route
 from starlette.types import Receive, Scope, Send
 
 from db.settings import Settings
-from domain.errors import DomainError, NotSignedIn
+from domain.errors import DomainError, NotSignedIn, Unavailable
 from domain.events import Stream, StreamKind, time_text
 from domain.journal.cursor import StreamCursor
 from domain.training import queries
@@ -25,7 +26,7 @@ from domain.viewer import Scope as Right
 from domain.viewer import ViewerKind
 from graph.context import Context, Services
 from graph.ids import uuid_of_either
-from graph.live.connections import ConnectionKind, Connections
+from graph.live.connections import CloseCode, CloseSocket, ConnectionKind, Connections
 from graph.live.following import Snapshot, Told
 from graph.live.outside import facts_outside, outside
 from graph.live.sse import EventStream
@@ -35,7 +36,10 @@ from graph.routes.problems import BadCredential, locale_of_request, problem_resp
 from graph.training.streams import follow_feed, follow_run
 from graph.transport import TransportSettings
 
+logger = logging.getLogger("runwire.graph")
+
 HEARTBEAT_SECONDS = 20
+RETRY_SECONDS = 2
 
 
 class PlainStream(EventStream):
@@ -101,12 +105,20 @@ async def _told(
 ) -> AsyncGenerator[Answer, None]:
     now = context.services.database.clock.now()
     yield _next({"type": "connected", "stream": str(stream), "at": time_text(now)})
-    async with aclosing(source) as messages:
-        async for message in messages:
-            if isinstance(message, Told):
-                yield _next({**outside(message.event.as_json(), context.settings), "cursor": message.cursor})
-            else:
-                yield _next(_standing(message, stream, context.settings))
+    try:
+        async with aclosing(source) as messages:
+            async for message in messages:
+                if isinstance(message, Told):
+                    yield _next({**outside(message.event.as_json(), context.settings), "cursor": message.cursor})
+                else:
+                    yield _next(_standing(message, stream, context.settings))
+    except CloseSocket:
+        raise
+    except Unavailable as error:  # the reader comes back by itself, and goes on from the last id
+        raise CloseSocket(CloseCode.BUSY, str(error.retry_after_seconds or RETRY_SECONDS)) from None
+    except Exception:
+        logger.exception("A plain event stream broke.", extra={"request_id": context.request_id})
+        raise CloseSocket(CloseCode.INTERNAL, "Internal error") from None
 
 
 def _standing(snapshot: Snapshot, stream: Stream, settings: Settings) -> dict[str, Any]:

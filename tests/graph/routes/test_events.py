@@ -3,9 +3,11 @@
 import anyio
 import orjson
 import pytest
+import sqlalchemy as sa
 from starlette.applications import Starlette
 from starlette.types import ASGIApp
 
+from db.postgres import owner_engine
 from domain.events import Stream, StreamKind
 from domain.journal.cursor import StreamCursor
 from domain.training.model import TrainingRun
@@ -160,6 +162,27 @@ class TestLeaving:
         with anyio.fail_after(5):
             while Stream(StreamKind.RUN, run.id) in served.api.hub.topics or len(served.api.connections):
                 await anyio.sleep(0.01)
+
+
+class TestFaults:
+    async def test_a_stream_that_breaks_ends_and_says_nothing_of_why(
+        self, served: Served, ada: Viewer, run: TrainingRun, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        """Something that the API reads cannot be read; the reader's EventSource will come back."""
+        engine = owner_engine(served.api.settings)
+        async with engine.begin() as connection:
+            await connection.execute(sa.text("REVOKE SELECT ON journal_epoch FROM runwire_api"))
+        try:
+            async with served.events(f"/runs/{run.id}/events", served.token_of(ada)) as reader:
+                rest = await reader.rest()
+        finally:
+            async with engine.begin() as connection:
+                await connection.execute(sa.text("GRANT SELECT ON journal_epoch TO runwire_api"))
+            await engine.dispose()
+        assert [event["event"] for event in rest] == ["connected"]
+        assert "A plain event stream broke." in caplog.messages
+        async with served.events(f"/runs/{run.id}/events", served.token_of(ada)) as reader:
+            assert [(await reader.next())["event"] for _ in range(2)] == ["connected", "snapshot"]
 
 
 class TestGraphQL:
