@@ -65,10 +65,8 @@ class TestCommits:
             path
             for path, tree in sources("domain")
             for node in ast.walk(tree)
-            if (isinstance(node, ast.Attribute)
-            and node.attr in ("utcnow", "today"))
-            or (isinstance(node, ast.Call)
-            and ast.unparse(node.func) in ("datetime.now", "time.time"))
+            if (isinstance(node, ast.Attribute) and node.attr in ("utcnow", "today"))
+            or (isinstance(node, ast.Call) and ast.unparse(node.func) in ("datetime.now", "time.time"))
         ]
         assert found == ["domain/clock.py"]
 
