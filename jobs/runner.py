@@ -23,6 +23,9 @@ LEASE_SECONDS = 10.0
 RENEW_SECONDS = 3.0
 SWEEP_SECONDS = 1.0
 AGAIN_AFTER_ERROR_SECONDS = 5.0
+STOP_SECONDS = 3.0
+"""How long giving leases back may take when the worker ends; they run out by themselves."""
+RELEASE_AGAIN_SECONDS = 0.5
 MOST_RUNS = 64
 """Runs that one worker looks after at once."""
 
@@ -55,7 +58,7 @@ class Runner:
                 group.start_soon(self._renew)
                 await self._sweep(group)
         finally:
-            with anyio.CancelScope(shield=True), anyio.move_on_after(3):
+            with anyio.CancelScope(shield=True), anyio.move_on_after(STOP_SECONDS):
                 await self._let_go()
 
     async def _sweep(self, group: TaskGroup) -> None:
@@ -86,18 +89,18 @@ class Runner:
 
     async def _care(self, run_id: UUID) -> None:
         """One run, until it ends, waits, or something unexpected happens; then the lease goes back."""
-        seconds = 0.0
+        seconds, release_seconds = 0.0, STOP_SECONDS
         try:
             seconds = await self.caretaker(self.context, run_id, lambda seconds: self._wait(run_id, seconds))
         except Unavailable:
             logger.warning("Postgres does not answer; the run is looked at again.", extra={"run_id": str(run_id)})
-            seconds = 1.0
+            seconds, release_seconds = 1.0, LEASE_SECONDS
         except Exception:
             logger.exception("Looking after a run failed; it is looked at again.", extra={"run_id": str(run_id)})
             seconds = AGAIN_AFTER_ERROR_SECONDS
         finally:
             self.bells.pop(run_id, None)
-            with anyio.CancelScope(shield=True), anyio.move_on_after(3):
+            with anyio.CancelScope(shield=True), anyio.move_on_after(release_seconds):
                 await self._release(run_id, seconds)
 
     async def _wait(self, run_id: UUID, seconds: float) -> None:
@@ -123,16 +126,19 @@ class Runner:
                 logger.warning("Leases were not renewed; another worker may take the runs, which does no harm.")
 
     async def _release(self, run_id: UUID, seconds: float) -> None:
-        try:
-            async with self.context.begin() as work:
-                await queries.release(
-                    work.session,
-                    worker_id=self.context.worker_id,
-                    run_id=run_id,
-                    next_check_at=self.context.clock.now() + timedelta(seconds=seconds),
-                )
-        except Unavailable:
-            logger.warning("A lease was not given back; it runs out by itself.", extra={"run_id": str(run_id)})
+        """Give a lease back, as soon as Postgres answers; the caller says how long to try."""
+        while True:
+            try:
+                async with self.context.begin() as work:
+                    return await queries.release(
+                        work.session,
+                        worker_id=self.context.worker_id,
+                        run_id=run_id,
+                        next_check_at=self.context.clock.now() + timedelta(seconds=seconds),
+                    )
+            except Unavailable:
+                logger.warning("A lease was not given back; it is tried again.", extra={"run_id": str(run_id)})
+            await anyio.sleep(RELEASE_AGAIN_SECONDS)
 
     async def _let_go(self) -> None:
         for run_id in list(self.bells):
