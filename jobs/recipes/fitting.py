@@ -15,6 +15,11 @@ from .words import TELL_EVERY_SECONDS, BadData, Throttle, say, tell
 
 ROWS_NEEDED = 10
 SAMPLES = 5
+EXAMPLES = 10
+"""Made-up rows that a served model shows."""
+USUAL_ROWS = 5
+"""A value is usual where at least so many rows have it."""
+FREE_TEXT = "Write your own text here."
 CLASS_LIMIT = 1_000
 
 
@@ -244,7 +249,31 @@ def _described(
     bundle["description"]["samples"] = [
         {"row": row, "prediction": answer} for row, answer in zip(rows, answers, strict=True)
     ]
+    bundle["description"]["examples"] = _examples(table, columns, target, split)
     return bundle
+
+
+def _examples(table: Table, columns: list[dict[str, Any]], target: Column, split: Split) -> list[dict[str, Any]]:
+    """Made-up rows to try the model with, one for each class: what is usual in many rows, and no row that there is.
+
+    Whoever has a model's address sees them; the data itself is its owner's."""
+    rows = split.train
+    groups = [rows]
+    if target.kind == "text" or len(np.unique(target.values[rows])) <= EXAMPLES:
+        kinds = [rows[target.values[rows] == kind] for kind in sorted(set(target.values[rows].tolist()))]
+        groups = [group for group in kinds if len(group) >= USUAL_ROWS][:EXAMPLES] or [rows]
+    return [{column["name"]: _usual(table.column(column["name"]), group) for column in columns} for group in groups]
+
+
+def _usual(column: Column, rows: Any) -> Any:
+    """The middle number, or the most frequent of few texts; free text is nobody's business."""
+    values = column.values[rows]
+    if column.kind == "number":
+        known = values[~np.isnan(values.astype(np.float64))]
+        return round(float(np.median(known.astype(np.float64))), 4) if len(known) else None
+    found, counts = np.unique(values, return_counts=True)
+    often = counts >= USUAL_ROWS
+    return str(found[often][counts[often].argmax()]) if often.any() else FREE_TEXT
 
 
 def _row_of(table: Table, columns: list[dict[str, Any]], number: int) -> dict[str, Any]:

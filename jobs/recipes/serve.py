@@ -51,7 +51,7 @@ class App:
     def about(self) -> dict[str, Any]:
         """Facts for programs, and how to ask."""
         description = self.bundle["description"]
-        sample = description["samples"][0]["row"]
+        example = description["examples"][0]
         return {
             "name": f"{description['recipe']}: {description['target']}",
             "recipe": description["recipe"],
@@ -60,17 +60,16 @@ class App:
             "columns": description["columns"],
             "classes": description["classes"],
             "metrics": description["metrics"],
-            "usage": {"method": "POST", "path": "predict", "body": {"rows": [sample]}, "rowsLimit": ROWS_LIMIT},
+            "usage": {"method": "POST", "path": "predict", "body": {"rows": [example]}, "rowsLimit": ROWS_LIMIT},
         }
 
     def page(self) -> str:
-        """The same for people: a form that is filled with a real row."""
+        """The same for people: a form that is filled with what is usual."""
         description = self.bundle["description"]
         facts = {
             **self.about(),
             "columns": description["columns"][:FORM_COLUMNS],
-            "hidden": description["samples"][0]["row"],  # what the form does not show is sent as in this row
-            "samples": description["samples"],
+            "examples": description["examples"],  # what the form does not show is sent as they say
         }
         facts.pop("usage")
         # Inside a script element only "<" could end it.

@@ -136,3 +136,20 @@ def test_a_changed_file_is_never_opened(tmp_path: Path) -> None:
 
     with pytest.raises(ValueError, match="SHA-256 differs"):
         load(path, receipt["sha256"])
+
+
+def test_what_a_served_model_shows_is_no_row_of_the_data(tmp_path: Path) -> None:
+    rows = [
+        {
+            "city": "Rio" if number % 3 else "Recife",
+            "size": number + 0.5,
+            "note": f"secret {number}",
+            "kind": "ab"[number % 2],
+        }
+        for number in range(80)
+    ]
+    description = fitted(tmp_path, "tabular-classification", rows, targetColumn="kind", epochs=1)["description"]
+    assert [example["city"] for example in description["examples"]] == ["Rio", "Rio"]
+    assert all("secret" not in str(example) for example in description["examples"])
+    sizes = [example["size"] for example in description["examples"]]
+    assert all(10 < size < 70 for size in sizes)
