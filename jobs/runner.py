@@ -4,6 +4,7 @@ The sweep over Postgres is the truth of what is due; a ring from arq only makes 
 """
 
 import logging
+import secrets
 from collections.abc import Awaitable, Callable
 from datetime import timedelta
 from uuid import UUID
@@ -12,7 +13,8 @@ import anyio
 from anyio.abc import TaskGroup
 
 from domain.errors import Unavailable
-from domain.training import queries
+from domain.training import queries, service
+from domain.training.status import EndReason
 from jobs.context import JobContext
 from jobs.running import look_after
 
@@ -23,6 +25,8 @@ LEASE_SECONDS = 10.0
 RENEW_SECONDS = 3.0
 SWEEP_SECONDS = 1.0
 AGAIN_AFTER_ERROR_SECONDS = 5.0
+MOST_FAILURES = 10
+"""Faults of ours in a row after which a run is given up."""
 STOP_SECONDS = 3.0
 """How long giving leases back may take when the worker ends; they run out by themselves."""
 RELEASE_AGAIN_SECONDS = 0.5
@@ -41,6 +45,8 @@ class Runner:
         self.bells: dict[UUID, anyio.Event] = {}
         """The runs looked after, each with the bell that wakes its caretaker."""
         self.due = anyio.Event()
+        self.failures: dict[UUID, int] = {}
+        """How often looking after a run failed, one time after the other."""
         self.stopping = False
 
     async def ring(self, run_id: UUID) -> None:
@@ -69,6 +75,8 @@ class Runner:
                     group.start_soon(self._care, run_id)
             except Unavailable:
                 logger.warning("Postgres does not answer; the sweep goes on when it does.")
+            except Exception:
+                logger.exception("The sweep stumbled, and goes on.")
             with anyio.move_on_after(SWEEP_SECONDS):
                 await self.due.wait()
             self.due = anyio.Event()
@@ -92,16 +100,32 @@ class Runner:
         seconds, release_seconds = 0.0, STOP_SECONDS
         try:
             seconds = await self.caretaker(self.context, run_id, lambda seconds: self._wait(run_id, seconds))
+            self.failures.pop(run_id, None)
         except Unavailable:
             logger.warning("Postgres does not answer; the run is looked at again.", extra={"run_id": str(run_id)})
             seconds, release_seconds = 1.0, LEASE_SECONDS
         except Exception:
-            logger.exception("Looking after a run failed; it is looked at again.", extra={"run_id": str(run_id)})
+            facts = {"run_id": str(run_id), "error_id": secrets.token_hex(8)}
+            logger.exception("Looking after a run failed; it is looked at again.", extra=facts)
             seconds = AGAIN_AFTER_ERROR_SECONDS
+            await self._stumbled(run_id, facts["error_id"])
         finally:
             self.bells.pop(run_id, None)
             with anyio.CancelScope(shield=True), anyio.move_on_after(release_seconds):
                 await self._release(run_id, seconds)
+
+    async def _stumbled(self, run_id: UUID, error_id: str) -> None:
+        """A fault of ours. What fails again and again in the same run is that run's end, so that it does not hang."""
+        self.failures[run_id] = self.failures.get(run_id, 0) + 1
+        if self.failures[run_id] < MOST_FAILURES:
+            return
+        try:
+            async with self.context.begin() as work:
+                message = f"We failed to look after this run; quote {error_id} to whoever operates it."
+                await service.give_up(work, run_id, EndReason.PROVIDER_ERROR, message)
+            self.failures.pop(run_id)
+        except Exception:
+            logger.exception("The run could not be ended either.", extra={"run_id": str(run_id)})
 
     async def _wait(self, run_id: UUID, seconds: float) -> None:
         with anyio.move_on_after(seconds):
@@ -124,6 +148,8 @@ class Runner:
                     )
             except Unavailable:
                 logger.warning("Leases were not renewed; another worker may take the runs, which does no harm.")
+            except Exception:
+                logger.exception("Renewing the leases stumbled, and goes on.")
 
     async def _release(self, run_id: UUID, seconds: float) -> None:
         """Give a lease back, as soon as Postgres answers; the caller says how long to try."""

@@ -17,10 +17,10 @@ from domain.clock import FixedClock
 from domain.errors import Unavailable
 from domain.training import queries
 from domain.training.model import TrainingRun
-from domain.training.status import FINAL, RunStatus
+from domain.training.status import FINAL, EndReason, RunStatus
 from domain.viewer import Viewer
 from jobs.context import JobContext
-from jobs.runner import AGAIN_AFTER_ERROR_SECONDS, LEASE_SECONDS, MOST_RUNS, Runner
+from jobs.runner import AGAIN_AFTER_ERROR_SECONDS, LEASE_SECONDS, MOST_FAILURES, MOST_RUNS, Runner
 from tests.factories import make_model, make_run
 from tests.jobs.support import context_of
 
@@ -237,6 +237,20 @@ class TestRunner:
             row = await row_of(worker, run.id)
         assert row.lease_owner is None
         assert row.next_check_at == worker.clock.now() + timedelta(seconds=seconds)
+
+    async def test_what_fails_again_and_again_is_the_run_s_end(
+        self, database: Database, worker: JobContext, ada: Viewer
+    ) -> None:
+        run = await make_run(database, ada, status=RunStatus.TRAINING)
+        runner = Runner(worker, caretaker=Caretaker(error=ValueError("broken")))
+        for _ in range(MOST_FAILURES):
+            assert (await row_of(worker, run.id)).status is RunStatus.TRAINING
+            runner.bells[run.id] = anyio.Event()
+            await runner._care(run.id)
+        row = await row_of(worker, run.id)
+        assert (row.status, row.end_reason) == (RunStatus.FAILED, EndReason.PROVIDER_ERROR)
+        assert row.error_message is not None and "broken" not in row.error_message
+        assert runner.failures == {}
 
     async def test_a_worker_takes_no_more_than_it_can(
         self, database: Database, worker: JobContext, ada: Viewer
