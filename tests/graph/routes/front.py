@@ -63,7 +63,7 @@ async def serving_apps(
     task = asyncio.create_task(server.serve(sockets=[listening]))
     try:
         async with asyncio.timeout(5):
-            while not server.started:  # noqa: ASYNC110  # uvicorn sets a flag, and no event
+            while not server.started:  # uvicorn sets a flag, and no event
                 await asyncio.sleep(0.005)
         yield Door(f"http://127.0.0.1:{listening.getsockname()[1]}", proxy)
     finally:

@@ -340,5 +340,5 @@ async def serving(
 async def until(condition: Any, seconds: float = 5) -> None:
     """Wait until something is so, at most for so long."""
     async with asyncio.timeout(seconds):
-        while not condition():  # noqa: ASYNC110  # what is waited for is a fact, not an event
+        while not condition():  # what is waited for is a fact, not an event
             await asyncio.sleep(0.005)
