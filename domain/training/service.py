@@ -139,6 +139,8 @@ async def note_started(work: UnitOfWork, run_id: UUID, *, attempt: int, referenc
     resource.reference = reference
     if resource.status is ResourceStatus.INTENDED:
         resource.status = ResourceStatus.ALIVE
+    elif resource.status is ResourceStatus.ENDED:  # ended while it was started: then it is there once more
+        resource.status, resource.ended_at = ResourceStatus.ENDING, None
     report = Report(source=ReportSource.POLL, attempt=attempt, at=work.now, stage=RunStage.CREATING_SANDBOX)
     await apply(work, run, report)
 
