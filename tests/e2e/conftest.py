@@ -19,10 +19,13 @@ def running_world() -> Iterator[World]:
 
 
 @pytest.fixture
-async def world(running_world: World) -> AsyncIterator[World]:
+async def world(running_world: World, request: pytest.FixtureRequest) -> AsyncIterator[World]:
     """Two APIs and two workers, all well; whatever the test does to them is repaired afterwards."""
     await running_world.whole()
+    failed_before = request.session.testsfailed
     yield running_world
+    if request.session.testsfailed > failed_before:
+        print(running_world.last_words())
     await running_world.whole()
 
 

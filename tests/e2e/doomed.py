@@ -10,10 +10,11 @@ from pathlib import Path
 from typing import Any
 
 import anyio
+import psutil
 from anyio.abc import Process
 from anyio.streams.text import TextReceiveStream
 
-from tests.e2e.harness import Run, World
+from tests.e2e.harness import Run, World, until
 
 
 class Doomed:
@@ -24,6 +25,17 @@ class Doomed:
         self.gone = anyio.Event()
         self.died_at: str | None = None
         """The point that ended it; None where somebody else did."""
+
+    async def until_asleep(self) -> None:
+        """Wait until it sleeps at its point."""
+
+        async def sleeps() -> bool:
+            return psutil.Process(self.pid).status() == psutil.STATUS_STOPPED
+
+        await until("the worker sleeps", sleeps)
+
+    def wake(self) -> None:
+        os.kill(self.pid, signal.SIGCONT)
 
     def kill(self) -> None:
         with suppress(ProcessLookupError):
@@ -40,10 +52,12 @@ class DoomedWorkers:
         self._answer: Doomed | None = None
         self._answered = anyio.Event()
 
-    async def order(self, run: Run, *, die_at: Sequence[str] = (), trace: Path | None = None) -> Doomed:
+    async def order(
+        self, run: Run, *, die_at: Sequence[str] = (), sleep_at: str | None = None, trace: Path | None = None
+    ) -> Doomed:
         """A worker for this run, that dies at the first of these points, and writes down the points that it passes."""
         assert self.process.stdin is not None
-        order = {"run": str(run.row), "die_at": [*die_at], "trace": str(trace) if trace else None}
+        order = {"run": str(run.row), "die_at": [*die_at], "sleep_at": sleep_at, "trace": str(trace) if trace else None}
         async with self._asking:
             self._answered = anyio.Event()
             await self.process.stdin.send(json.dumps(order).encode() + b"\n")

@@ -4,8 +4,9 @@ A point is a commit of the process, or a call of a provider, or the moment just 
 product knows of this: commits and calls are wrapped here, from outside.
 
 One process imports the product and then forks a worker for each order that it reads from standard input, one JSON
-object per line: `{"run": uuid, "die_at": ["<point>", …], "trace": path | null}`. For each it answers
-`{"pid": …}`, and `{"ended": pid, "at": "<point>" | null}` when that one is gone. The workers end with it.
+object per line: `{"run": uuid, "die_at": ["<point>", …], "sleep_at": "<point>" | null, "trace": path | null}`.
+For each it answers `{"pid": …}`, and `{"ended": pid, "at": "<point>" | null}` when that one is gone. The workers end
+with it.
 """
 
 import ast
@@ -59,6 +60,8 @@ class Fate:
     last_words: int
     """The pipe into which it writes the point at which it dies."""
     die_at: frozenset[str] = frozenset()
+    sleep_at: str | None = None
+    """Where it stops, as a machine does that is suspended, until somebody wakes it."""
     trace: Path | None = None
     passed: set[str] = field(default_factory=set)
 
@@ -68,6 +71,8 @@ class Fate:
             with self.trace.open("a", encoding="utf-8") as file:
                 file.write(f"{point}\n")
         self.passed.add(point)
+        if point == self.sleep_at:
+            os.kill(os.getpid(), signal.SIGSTOP)
         if point in self.die_at:
             os.write(self.last_words, point.encode())
             os.kill(os.getpid(), signal.SIGKILL)
@@ -204,7 +209,7 @@ class Forge:
         os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
         os.dup2(2, 1)
         trace = Path(order["trace"]) if order["trace"] else None
-        _fates.append(Fate(UUID(order["run"]), last_words, frozenset(order["die_at"]), trace))
+        _fates.append(Fate(UUID(order["run"]), last_words, frozenset(order["die_at"]), order["sleep_at"], trace))
         asyncio.run(worker.work(self.settings))
 
 

@@ -117,6 +117,11 @@ class World:
         async with httpx2.AsyncClient(timeout=5, trust_env=False) as http:
             await until(f"API {number} is ready", is_ready)
 
+    def last_words(self) -> str:
+        """The end of every process's log, for who has to find out why a test failed."""
+        logs = sorted((self.folder / "logs").glob("*.log"))
+        return "\n".join(f"--- {log.name}\n{_tail(log)}" for log in logs)
+
     @asynccontextmanager
     async def database(self) -> AsyncIterator["Rows"]:
         """What is really stored."""
@@ -260,3 +265,7 @@ def observed(fault: str, **figures: object) -> None:
         for name, value in figures.items()
     )
     print(f"\n[observed] {fault}: {words}")
+
+
+def _tail(log: Path, lines: int = 40) -> str:
+    return "\n".join(log.read_text(encoding="utf-8", errors="replace").splitlines()[-lines:])

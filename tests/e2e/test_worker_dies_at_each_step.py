@@ -13,7 +13,7 @@ import pytest
 
 from domain.training.status import RunStatus
 from tests.e2e.doomed import DoomedWorkers, doomed_workers
-from tests.e2e.harness import END_SECONDS, Rows, Run, Tenant, World, observed
+from tests.e2e.harness import END_SECONDS, Rows, Run, Tenant, World, observed, until
 from tests.e2e.ledger import check_run
 
 pytestmark = [pytest.mark.anyio, pytest.mark.timeout(240)]
@@ -64,10 +64,11 @@ class Life:
     async def _death(self, rows: Rows, points: list[str]) -> str | None:
         """Where the next worker died; None once the run has ended and its worker has said all."""
         worker = await self.workers.order(self.run, die_at=points)
-        with anyio.fail_after(END_SECONDS):
-            while not worker.gone.is_set() and not (await rows.status(self.run.row)).is_final:
-                with anyio.move_on_after(0.1):
-                    await worker.gone.wait()
+        deadline = time.monotonic() + END_SECONDS
+        while not worker.gone.is_set() and not (await rows.status(self.run.row)).is_final:
+            assert time.monotonic() < deadline, f"{await rows.why(self.run.row)}; still to die at: {points}"
+            with anyio.move_on_after(0.1):
+                await worker.gone.wait()
         with anyio.move_on_after(LAST_WORDS_SECONDS):
             await worker.gone.wait()
         worker.kill()
@@ -114,6 +115,35 @@ async def test_a_run_goes_on_wherever_its_worker_dies(world: World, tenant: Tena
         runs=len(lives),
         longest_life_seconds=max(life.seconds for life in lives),
     )
+
+
+async def test_what_a_sleeping_worker_starts_too_late_is_ended(world: World, tenant: Tenant) -> None:
+    """A machine is suspended just before it starts a training, and wakes up when the run is long canceled."""
+    for process in world.workers:
+        await world.stop(process)
+    run = await tenant.start("model", epochs=2000, layers=64)
+    async with doomed_workers(world) as workers, world.database() as rows:
+        sleeper = await workers.order(run, sleep_at="before LocalTrainer.start")
+        await sleeper.until_asleep()
+        await tenant.cancel(run)
+        for process in world.workers:
+            await world.begin(process)
+        await rows.until_status(run.row, RunStatus.CANCELED)
+        await until("its resource is ended", lambda: _is_ended(rows, run))
+        sleeper.wake()
+        await until("what it started is known", lambda: _has_reference(rows, run))
+        await until("its resource is ended again", lambda: _is_ended(rows, run))
+        await check_run(world, tenant, run, status=RunStatus.CANCELED)
+        sleeper.kill()
+    observed("worker asleep while its run is canceled, then awake", left=0)
+
+
+async def _is_ended(rows: Rows, run: Run) -> bool:
+    return bool(await rows.value("SELECT status = 'ENDED' FROM provider_resources WHERE run_id = $1", run.row))
+
+
+async def _has_reference(rows: Rows, run: Run) -> bool:
+    return bool(await rows.value("SELECT reference IS NOT NULL FROM run_attempts WHERE run_id = $1", run.row))
 
 
 async def _points(world: World, tenant: Tenant, workers: DoomedWorkers, folder: Path) -> dict[bool, list[str]]:

@@ -13,6 +13,7 @@ import pytest
 
 from domain.training.status import RunStatus
 from graph.cli.processes import Process
+from graph.ids import uuid_of
 from tests.e2e.harness import Rows, Run, Tenant, World, observed, until
 from tests.e2e.ledger import check_run
 from tests.e2e.watching import watching
@@ -29,11 +30,11 @@ DEPLOYED = 4
 GOES_ON_SECONDS = 30.0
 HELD = """
     SELECT run.id FROM training_runs run JOIN workers worker ON worker.id = run.lease_owner
-    WHERE worker.pid = $1 AND run.status NOT IN ('READY', 'FAILED', 'CANCELED')
+    WHERE worker.pid = $1 AND run.user_id = $2 AND run.status NOT IN ('READY', 'FAILED', 'CANCELED')
 """
 MOVING = """
     SELECT count(*) FROM training_runs run LEFT JOIN workers worker ON worker.id = run.lease_owner
-    WHERE run.status NOT IN ('READY', 'FAILED', 'CANCELED')
+    WHERE run.user_id = $2 AND run.status NOT IN ('READY', 'FAILED', 'CANCELED')
     AND (run.lease_until IS NULL OR run.lease_until < now() OR worker.pid = ANY($1))
 """
 
@@ -41,8 +42,9 @@ MOVING = """
 class Reaper:
     """Kills workers while they look after runs, and starts them again at once."""
 
-    def __init__(self, world: World, seed: int) -> None:
+    def __init__(self, world: World, user_id: UUID, seed: int) -> None:
         self.world = world
+        self.user_id = user_id
         self.chance = random.Random(seed)
         self.killed_at: list[tuple[float, set[UUID]]] = []
         """When, and which runs the worker held."""
@@ -57,7 +59,7 @@ class Reaper:
             while not self.is_done:
                 await self._held(rows, process)
                 await anyio.sleep(self.chance.uniform(0, LONGEST_WAIT_SECONDS))
-                held = set(await rows.column(HELD, process.pid))
+                held = set(await rows.column(HELD, process.pid, self.user_id))
                 if held and not self.is_done:
                     self.killed_at.append((time.time(), held))
                     await self.world.kill(process)
@@ -67,7 +69,7 @@ class Reaper:
         """Wait until the worker looks after a run."""
 
         async def holds() -> bool:
-            return self.is_done or bool(await rows.column(HELD, process.pid))
+            return self.is_done or bool(await rows.column(HELD, process.pid, self.user_id))
 
         await until(f"{process.name} looks after a run", holds, limit_seconds=60)
 
@@ -75,7 +77,9 @@ class Reaper:
 async def test_runs_go_on_after_twenty_kills(world: World, tenant: Tenant) -> None:
     seed = int(os.environ.get("FAULT_SEED") or random.SystemRandom().randrange(10**6))
     print(f"\nFAULT_SEED={seed}")
-    reaper = Reaper(world, seed)
+    async with world.database() as rows:
+        user_id = await rows.value("SELECT user_id FROM datasets WHERE id = $1", uuid_of(tenant.dataset_id, "Dataset"))
+    reaper = Reaper(world, user_id, seed)
     runs: list[Run] = []
 
     async with watching(tenant) as watchers:
@@ -83,7 +87,7 @@ async def test_runs_go_on_after_twenty_kills(world: World, tenant: Tenant) -> No
             for process in world.workers:
                 group.start_soon(reaper.haunt, process)
             while not reaper.is_done:
-                if await rows.value(MOVING, [process.pid for process in world.workers]) < MOVING_AT_ONCE:
+                if await rows.value(MOVING, [process.pid for process in world.workers], user_id) < MOVING_AT_ONCE:
                     number = len(runs)
                     size = {"epochs": reaper.chance.choice((20, 200)), "layers": reaper.chance.choice((8, 128))}
                     runs.append(await tenant.start(f"model-{number}", deploy=number % DEPLOYED == 0, **size))
