@@ -49,6 +49,8 @@ def served_settings(servers: EmbeddedServers, name: str, folder: Path) -> Settin
             "data_dir": folder / "data",
             "public_url": "http://runwire.test",
             "allowed_origins": ("https://app.example.com",),
+            # All modules sign up from one address, and count in one Redis.
+            "sign_in_attempts_per_minute": 1000,
         }
     )
 
