@@ -25,7 +25,7 @@ up: $(INSTALLED) ## Start the API, a worker and their servers, and stay
 	@$(BIN)/runwire up $(ARGS)
 
 test: $(INSTALLED) ## Run the tests (ARGS= goes to pytest)
-	@$(BIN)/python -m pytest $(ARGS)
+	@$(BIN)/python -m pytest --numprocesses 2 --dist loadgroup $(ARGS)
 
 lint: $(INSTALLED) ## Check style, format, types and import directions
 	@$(BIN)/ruff check
