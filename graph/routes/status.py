@@ -70,8 +70,7 @@ async def model_status(services: Services, request: Request) -> Response:
     model_id = uuid_of_either(request.path_params["id"], "AIModel")
     async with context.begin() as work:
         model = await models.model_of(work.session, context.viewer, model_id)
-        app = await deployments.app_of_model(work.session, model.id)
-        is_live = app is not None and app.current_deployment_id is not None
+        slug = await deployments.slug_of_model(work.session, model.id)
     wait = POLL_SECONDS if model.status is AIModelStatus.TRAINING else None
     return _answer(
         request,
@@ -81,7 +80,7 @@ async def model_status(services: Services, request: Request) -> Response:
             "status": model.status.value,
             "progress": round(model.progress, 2),
             "currentRunId": global_id("TrainingRun", model.current_run_id) if model.current_run_id else None,
-            "deploymentUrl": address_of(services.settings, app.slug) if app is not None and is_live else None,
+            "deploymentUrl": address_of(services.settings, slug) if slug else None,
             "errorMessage": model.error_message,
             "trainedAt": time_text(model.trained_at) if model.trained_at else None,
             "done": wait is None,

@@ -6,6 +6,7 @@ import pytest
 
 from domain.ai_model.model import AIModelStatus
 from domain.base import new_id
+from domain.deployment.model import DeploymentStatus
 from domain.training.report import Outcome
 from domain.training.status import EndReason, RunStage, RunStatus
 from domain.viewer import Viewer
@@ -130,6 +131,15 @@ class TestModel:
         await make_deployment(served.database, ada, app, run)
         told = await self.told(served, ada, run.model_id)
         assert (told["deploymentUrl"], told["done"]) == (f"http://runwire.test/apps/{SLUG}/", True)
+
+    @pytest.mark.parametrize("status", [DeploymentStatus.STARTING, DeploymentStatus.STOPPED, DeploymentStatus.FAILED])
+    async def test_gives_no_address_where_nothing_answers(
+        self, served: Served, ada: Viewer, status: DeploymentStatus
+    ) -> None:
+        run = await make_run(served.database, ada, status=RunStatus.READY)
+        app = await make_app(served.database, ada, run=run)
+        await make_deployment(served.database, ada, app, run, status=status)
+        assert (await self.told(served, ada, run.model_id))["deploymentUrl"] is None
 
     async def test_costs_nothing_while_nothing_changed(self, served: Served, ada: Viewer) -> None:
         model = await make_model(served.database, ada)
