@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from datetime import timedelta
 
 import sqlalchemy as sa
+from anyio import to_thread
 from sqlmodel import col, select
 
 from domain.account.model import RefreshToken, UserSession
@@ -15,6 +16,7 @@ from domain.training.model import Artifact, LogLine, RunAttempt, TrainingRun
 from domain.training.status import ACTIVE, FINAL, Provider
 from jobs.context import JobContext
 from jobs.providers.base import ProviderError, ProviderLost
+from jobs.providers.local.sandbox import tags_of
 from jobs.providers.local.upkeep import remove_old
 
 logger = logging.getLogger("runwire.jobs")
@@ -103,13 +105,14 @@ async def remove_old_sandboxes(context: JobContext) -> list[str]:
     alive = select(Resource.reference).where(
         Resource.provider == Provider.LOCAL, col(Resource.status) != ResourceStatus.ENDED
     )
+    there = await to_thread.run_sync(tags_of, context.settings.data_dir)
     async with context.begin() as work:
         keep = {*(await work.session.exec(trains.where(needed))).all()}
         keep |= {reference for reference in (await work.session.exec(alive)).all() if reference is not None}
         keep |= {
             *(await work.session.exec(select(Resource.tag).where(Resource.status == ResourceStatus.INTENDED))).all()
         }
-    return await remove_old(context.settings.data_dir, keep)
+    return await remove_old(context.settings.data_dir, keep, among=there)
 
 
 async def forget_old_events(context: JobContext) -> int:

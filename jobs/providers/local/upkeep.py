@@ -3,6 +3,7 @@
 import os
 import shutil
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
 import anyio
@@ -29,13 +30,14 @@ async def stop_everything(data_dir: Path) -> bool:
     return all(results)
 
 
-async def remove_old(data_dir: Path, keep: set[str]) -> list[str]:
+async def remove_old(data_dir: Path, keep: set[str], *, among: Sequence[str] | None = None) -> list[str]:
     """Delete the folders of ended sandboxes, and what a killed worker left half made; gives the deleted tags.
 
     `keep` holds references of trainings and apps. Running sandboxes, and those not started yet, are never touched.
+    `among` are the tags to look at, listed before `keep` was: a sandbox that is made in between is in neither.
     """
     removed = []
-    for tag in await to_thread.run_sync(tags_of, data_dir):
+    for tag in among if among is not None else await to_thread.run_sync(tags_of, data_dir):
         if tag in keep:
             continue
         sandbox = Sandbox(data_dir, tag)
