@@ -38,8 +38,8 @@ from jobs.providers.local.sandbox import Sandbox
 from jobs.providers.local.trainer import LocalTrainer
 from jobs.proving import prove
 
-LEASE_SECONDS = 1.5
-RENEW_SECONDS = 0.4
+LEASE_SECONDS = 1.0
+RENEW_SECONDS = 0.3
 SWEEP_SECONDS = 0.2
 """All shorter than the product's, so that a successor needs not wait so long."""
 LOOK_SECONDS = 0.02
