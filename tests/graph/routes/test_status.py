@@ -137,7 +137,7 @@ class TestModel:
         self, served: Served, ada: Viewer, status: DeploymentStatus
     ) -> None:
         run = await make_run(served.database, ada, status=RunStatus.READY)
-        app = await make_app(served.database, ada, run=run)
+        app = await make_app(served.database, ada, run=run, slug=status.value.lower().ljust(16, "a"))
         await make_deployment(served.database, ada, app, run, status=status)
         assert (await self.told(served, ada, run.model_id))["deploymentUrl"] is None
 
