@@ -168,11 +168,9 @@ def _call_in(path: str, line: int) -> str:
 
 
 def _told(events: list[Any]) -> str:
-    """What became known with it: the status that changed, else the kinds of events."""
+    """The status that the run has with it, where that is another one."""
     statuses = [event.data["to"] for event in events if event.type == "run.status_changed"]
-    if statuses:
-        return f" → {statuses[-1]}"
-    return " with news" if events else ""
+    return f" → {statuses[-1]}" if statuses else ""
 
 
 class Forge:

@@ -34,7 +34,7 @@ SUPERUSER = "postgres"
 DATABASE = "runwire"
 PASSED_ON = ("PATH", "HOME", "LANG", "TMPDIR", "UV_CACHE_DIR", "XDG_CACHE_HOME", "XDG_DATA_HOME")
 LOOK_SECONDS = 0.02
-END_SECONDS = 60.0
+END_SECONDS = 100.0
 """How long a run may take to end, with every fault of this folder."""
 GONE_SECONDS = 5.0
 STOP_DEPLOYMENT = "mutation ($id: ID!) { stopDeployment(id: $id) { __typename ... on Problem { code message } } }"

@@ -10,7 +10,7 @@ from tests.e2e.harness import Run, Tenant, World, observed
 from tests.e2e.ledger import check_run
 from tests.e2e.watching import Watcher, Watchers, watching
 
-pytestmark = pytest.mark.anyio
+pytestmark = [pytest.mark.anyio, pytest.mark.timeout(240)]
 
 KILLS = 2
 RESTART = "1012"

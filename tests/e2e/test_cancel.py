@@ -15,7 +15,7 @@ from tests.e2e.harness import Rows, Run, Tenant, World, observed, until
 from tests.e2e.ledger import check_run
 from tests.e2e.watching import watching
 
-pytestmark = pytest.mark.anyio
+pytestmark = [pytest.mark.anyio, pytest.mark.timeout(240)]
 
 CANCELED_SECONDS = 10.0
 

@@ -17,7 +17,7 @@ from tests.e2e.harness import Run, Tenant, World, observed, run_of, until
 from tests.e2e.ledger import check_run
 from tests.e2e.watching import watching
 
-pytestmark = pytest.mark.anyio
+pytestmark = [pytest.mark.anyio, pytest.mark.timeout(240)]
 
 AWAY_SECONDS = 3.0
 LONGEST_ANSWER_SECONDS = 10.0

@@ -17,7 +17,7 @@ from tests.e2e.harness import Run, Tenant, World, observed
 from tests.e2e.ledger import check_run
 from tests.e2e.watching import Watcher, watching
 
-pytestmark = pytest.mark.anyio
+pytestmark = [pytest.mark.anyio, pytest.mark.timeout(240)]
 
 AWAY_SECONDS = 10.0
 DELAY_SECONDS = 2.5
@@ -31,7 +31,7 @@ START_SECONDS = 4.0
 
 @pytest.mark.parametrize("fault", ["hangs", "forgets"])
 async def test_runs_go_on_without_redis(world: World, tenant: Tenant, fault: str) -> None:
-    runs = [await tenant.start("before", epochs=3000, layers=64)]
+    runs = [await tenant.start("before", epochs=1500, layers=64)]
     async with watching(tenant) as watchers:
         for url in world.stack.api_urls:
             await watchers.add(runs[0], [url]).until_seen(status=RunStatus.TRAINING)
@@ -40,12 +40,12 @@ async def test_runs_go_on_without_redis(world: World, tenant: Tenant, fault: str
             answered = []
             for name in ("meanwhile", "meanwhile too"):
                 asked = time.monotonic()
-                runs.append(await tenant.start(name, epochs=400, layers=32))
+                runs.append(await tenant.start(name, epochs=200, layers=32))
                 answered.append(time.monotonic() - asked)
                 watchers.add(runs[-1], [world.url(1)])
             await anyio.sleep(max(0.0, began + AWAY_SECONDS - time.time()))
         ended = time.time()
-        runs.append(await tenant.start("after", epochs=400, layers=32))
+        runs.append(await tenant.start("after", epochs=200, layers=32))
         last = watchers.add(runs[-1], [world.url(0)])
         await watchers.until_ended()
         for run in runs:

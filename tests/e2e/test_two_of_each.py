@@ -8,7 +8,7 @@ from tests.e2e.harness import Run, Tenant, World, observed, run_of
 from tests.e2e.ledger import check_run
 from tests.e2e.watching import watching
 
-pytestmark = pytest.mark.anyio
+pytestmark = [pytest.mark.anyio, pytest.mark.timeout(240)]
 
 RUNS = 10
 ASKED_BY = 6

@@ -10,7 +10,7 @@ from tests.e2e.harness import Rows, Run, Tenant, World, observed, until
 from tests.e2e.ledger import check_run
 from tests.e2e.watching import watching
 
-pytestmark = pytest.mark.anyio
+pytestmark = [pytest.mark.anyio, pytest.mark.timeout(240)]
 
 TAKEN_OVER_SECONDS = 3.0
 """Much sooner than a lease runs out."""

@@ -45,7 +45,8 @@ class Life:
     async def live(self, name: str, deaths: list[str], trace: Path | None = None) -> None:
         """From the start to the end; a worker for each death, and a last one that finishes."""
         began = time.monotonic()
-        size = {"epochs": 600, "layers": 256} if self.canceled else {}
+        # Long enough to be met in each stage.
+        size = {"epochs": 600, "layers": 256} if self.canceled else {"epochs": 200, "layers": 64}
         self.run = await self.tenant.start(name, deploy=not self.canceled, **size)
         async with self.world.database() as rows, anyio.create_task_group() as group:
             if self.canceled:

@@ -13,6 +13,7 @@ from graph.cli.client import Client
 from graph.cli.stream import SNAPSHOTS, Drop, Pace, Stream
 from tests.e2e.harness import Run, Tenant, until
 
+ENDED_SECONDS = 100.0
 PACE = Pace(first=0.05, longest=0.5, patience=60)
 
 
@@ -67,7 +68,7 @@ class Watcher:
                 self.arrived.append(time.time())
         self.ended.set()
 
-    async def until_ended(self, limit_seconds: float = 60.0) -> None:
+    async def until_ended(self, limit_seconds: float = ENDED_SECONDS) -> None:
         with anyio.fail_after(limit_seconds):
             await self.ended.wait()
 
