@@ -37,6 +37,9 @@ LOOK_SECONDS = 0.02
 END_SECONDS = 100.0
 """How long a run may take to end, with every fault of this folder."""
 GONE_SECONDS = 5.0
+FIRST_PORT = 20_000
+PORTS = 10_000
+"""Below those that the kernel gives to connections, so that an API finds its own port free when it is started again."""
 STOP_DEPLOYMENT = "mutation ($id: ID!) { stopDeployment(id: $id) { __typename ... on Problem { code message } } }"
 
 
@@ -47,7 +50,7 @@ class World:
         environment = {name: os.environ[name] for name in PASSED_ON if name in os.environ}
         environment |= {
             "ENVIRONMENT": "test",
-            "PORT": "0",
+            "PORT": str(FIRST_PORT + os.getpid() % PORTS),
             "LOCAL_SLOTS": "32",
             "SIGN_IN_ATTEMPTS_PER_MINUTE": "1000",
         }
