@@ -24,8 +24,13 @@ demo: $(INSTALLED) ## Train a real model on this machine, watch it live, call it
 up: $(INSTALLED) ## Start the API, a worker and their servers, and stay
 	@$(BIN)/runwire up $(ARGS)
 
-test: $(INSTALLED) ## Run the tests (ARGS= goes to pytest)
-	@$(BIN)/python -m pytest --numprocesses 2 --dist loadgroup $(ARGS)
+test: $(INSTALLED) ## Run the tests (ARGS= goes to pytest, and takes its pick)
+ifdef ARGS
+	@$(BIN)/python -m pytest $(ARGS)
+else # faults want the machine for themselves
+	@$(BIN)/python -m pytest --numprocesses 2 --dist loadfile --ignore tests/e2e
+	@$(BIN)/python -m pytest tests/e2e
+endif
 
 lint: $(INSTALLED) ## Check style, format, types and import directions
 	@$(BIN)/ruff check

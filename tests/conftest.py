@@ -34,13 +34,6 @@ MEMORY_FOLDER = Path("/dev/shm")
 ENOUGH_BYTES = 1024**3
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Where two processes share the tests, a file stays whole, and those that run the whole product take turns."""
-    for item in items:
-        whole = "e2e" in item.path.parts or item.path.name == "test_whole.py"
-        item.add_marker(pytest.mark.xdist_group("whole product" if whole else str(item.path)))
-
-
 @pytest.fixture(scope="session")
 def anyio_backend() -> str:
     return "asyncio"

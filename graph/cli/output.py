@@ -14,7 +14,10 @@ from graph.cli.errors import ClientError, Exit
 
 Parameters = ParamSpec("Parameters")
 
-console = Console(highlight=False)
+PIPED_WIDTH = 160
+"""Columns where nobody looks at a terminal: ids and addresses stay whole for the programs that read them."""
+
+console = Console(highlight=False, width=None if sys.stdout.isatty() else PIPED_WIDTH)
 errors = Console(stderr=True, highlight=False)
 
 Json = Annotated[bool, typer.Option("--json", help="Speak JSON to programs instead of words to people.")]

@@ -79,7 +79,7 @@ async def _check_training(
         starts = [line.text for line in said.lines if line.text.startswith("recipe ")]
         assert len(starts) <= 1, "The training's program was started more than once"
         assert len(starts) == 1 or status is not RunStatus.READY
-        assert await anyio.to_thread.run_sync(inhabitants, Sandbox(world.folder, tags[0]).folder, tags[0]) == set()
+        assert await anyio.to_thread.run_sync(inhabitants, Sandbox(world.folder, tags[0]).folder) == set()
     stored = await rows.all("SELECT line, text FROM run_logs WHERE run_id = $1 ORDER BY line", run.row)
     assert [line["line"] for line in stored] == list(range(1, row["log_lines"] + 1))
     if said is not None:
@@ -127,7 +127,7 @@ async def _check_resources(world: World, rows: Rows, run: Run) -> None:
     tags = await rows.column("SELECT tag FROM provider_resources WHERE run_id = $1", run.row)
     assert len(tags) == len(set(tags))
     for tag in [*tags, *(f"app-{tag}" for tag in tags)]:
-        assert await anyio.to_thread.run_sync(inhabitants, Sandbox(world.folder, tag).folder, tag) == set()
+        assert await anyio.to_thread.run_sync(inhabitants, Sandbox(world.folder, tag).folder) == set()
 
 
 def _read(folder: Path, tag: str) -> Transcript:

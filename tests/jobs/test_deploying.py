@@ -363,7 +363,7 @@ def _inhabitants(world: World) -> set[int]:
     """The living processes of the app's sandbox."""
     tag = f"app-app-{world.deployment.id.hex}"
     folder = world.context.settings.data_dir / "sandboxes" / tag
-    return inhabitants(folder, tag)
+    return inhabitants(folder)
 
 
 async def _kill(world: World) -> None:

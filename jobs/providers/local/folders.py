@@ -44,9 +44,14 @@ def is_locked(path: Path) -> bool:
         os.close(descriptor)
 
 
-def inhabitants(folder: Path, marker: str) -> set[int]:
-    """Living processes that carry `RUNWIRE_SANDBOX=<marker>` or whose working directory is inside the folder."""
-    wanted = f"RUNWIRE_SANDBOX={marker}".encode()
+def marker_of(folder: Path) -> str:
+    """What every process of a sandbox carries as RUNWIRE_SANDBOX: another installation has other folders."""
+    return str(folder.resolve())
+
+
+def inhabitants(folder: Path) -> set[int]:
+    """Living processes that carry the folder's marker or whose working directory is inside it."""
+    wanted = f"RUNWIRE_SANDBOX={marker_of(folder)}".encode()
     inside = os.path.realpath(folder)
     found: set[int] = set()
     for name in os.listdir("/proc"):
@@ -66,10 +71,10 @@ def inhabitants(folder: Path, marker: str) -> set[int]:
     return found - {os.getpid()}
 
 
-def end_inhabitants(folder: Path, marker: str, limit_seconds: float) -> bool:
+def end_inhabitants(folder: Path, limit_seconds: float) -> bool:
     """Kill what lives in a folder without a supervisor; True once nothing is left."""
     deadline = time.monotonic() + limit_seconds
-    while living := inhabitants(folder, marker):
+    while living := inhabitants(folder):
         if time.monotonic() > deadline:
             return False
         for pid in living:

@@ -169,7 +169,7 @@ class Sandbox:
             "LANG": "C.UTF-8",
             "PYTHONUNBUFFERED": "1",
             **program.environment,
-            "RUNWIRE_SANDBOX": self.tag,
+            "RUNWIRE_SANDBOX": folders.marker_of(self.folder),
         }
         return {
             "tag": self.tag,
@@ -266,7 +266,7 @@ class Sandbox:
     def _stop(self) -> bool:
         deadline = time.monotonic() + STOP_LIMIT_SECONDS
         if not self.folder.is_dir():
-            return folders.end_inhabitants(self.folder, self.tag, STOP_LIMIT_SECONDS)
+            return folders.end_inhabitants(self.folder, STOP_LIMIT_SECONDS)
         if not (self.folder / "exit.json").exists():
             write_private(self.folder / "stop", "")
         while time.monotonic() < deadline:
@@ -275,7 +275,7 @@ class Sandbox:
                 try:
                     # With the lock in our hands nobody can start it, and its supervisor is gone.
                     self._cancel_if_new()
-                    return folders.end_inhabitants(self.folder, self.tag, deadline - time.monotonic())
+                    return folders.end_inhabitants(self.folder, deadline - time.monotonic())
                 finally:
                     os.close(lock)
             time.sleep(0.05)

@@ -70,7 +70,7 @@ def supervisor_of(sandbox: Sandbox) -> int:
 
 async def nobody_in(sandbox: Sandbox) -> bool:
     """Whether /proc knows no process of the sandbox."""
-    return not await anyio.to_thread.run_sync(inhabitants, sandbox.folder, sandbox.tag)
+    return not await anyio.to_thread.run_sync(inhabitants, sandbox.folder)
 
 
 async def texts_of(sandbox: Sandbox) -> list[str]:

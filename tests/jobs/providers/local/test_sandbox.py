@@ -137,7 +137,7 @@ async def test_stop_ends_children_that_left_the_session(tmp_path: Path) -> None:
     # Once it is /bin/sleep, it has no marker, no working directory in the folder, and is in another session.
     with anyio.fail_after(5):
         while True:
-            seen = await anyio.to_thread.run_sync(folders.inhabitants, sandbox.folder, "one")
+            seen = await anyio.to_thread.run_sync(folders.inhabitants, sandbox.folder)
             if sleeper not in seen:
                 break
             await anyio.sleep(0.01)

@@ -284,7 +284,7 @@ async def test_the_grant_is_nowhere_to_be_read(trainer: LocalTrainer, data_dir: 
         await trainer.start(wish)
         sandbox = Sandbox(data_dir, wish.tag)
         await trains(trainer, wish.tag)
-        pids = inhabitants(sandbox.folder, wish.tag) | {supervisor_of(sandbox)}
+        pids = inhabitants(sandbox.folder) | {supervisor_of(sandbox)}
         shown = all_that_others_see(pids, sandbox.folder)
 
         assert await trainer.stop(wish.tag)
@@ -293,7 +293,7 @@ async def test_the_grant_is_nowhere_to_be_read(trainer: LocalTrainer, data_dir: 
     assert not any(server.token.encode() in content for content in shown)
     reports = await followed(trainer, wish.tag)
     assert (reports[-1].outcome, reports[-1].vanished) == (None, True)
-    assert not inhabitants(sandbox.folder, wish.tag)
+    assert not inhabitants(sandbox.folder)
 
 
 async def test_a_time_limit_comes_after_the_tail_of_the_log(trainer: LocalTrainer) -> None:
