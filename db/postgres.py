@@ -32,7 +32,7 @@ def engine_of(url: str, *, role: str | None, name: str, pool_size: int = 10) -> 
         "application_name": name,
         "statement_timeout": str(STATEMENT_SECONDS * 1000),
         "lock_timeout": str(LOCK_SECONDS * 1000),
-        "idle_in_transaction_session_timeout": str(60 * 1000),
+        "idle_in_transaction_session_timeout": str(15 * 1000),
     }
     if role is not None:
         server_settings["role"] = role
