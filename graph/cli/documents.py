@@ -131,4 +131,12 @@ query Logs($id: ID!, $first: Int, $after: String, $last: Int, $level: LogLevel, 
 }
 """
 
+DATASETS = """
+query Datasets($after: String) {
+  datasets(first: 100, after: $after) {
+    __typename edges { node { id name status sha256 } } pageInfo { hasNextPage endCursor }
+  }
+}
+"""
+
 DATASET = "query Dataset($id: ID!) { dataset(id: $id) { __typename id name format status bytes sha256 rowCount } }"

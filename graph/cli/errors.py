@@ -48,6 +48,8 @@ class ClientError(Exception):
         self.code = code
         self.field = field
         self.retry_after_seconds = retry_after_seconds
+        self.hint = ""
+        """What people are told beside it."""
         super().__init__(message)
 
     def as_json(self) -> dict[str, Any]:

@@ -35,6 +35,8 @@ def tell_error(error: ClientError, *, as_json: bool) -> None:
         return print_json(error.as_json())
     field = f" [dim]({escape('.'.join(error.field))})[/]" if error.field else ""
     errors.print(f"[bold red]✗[/] {escape(error.message)}{field}", soft_wrap=True)
+    if error.hint:
+        errors.print(f"  {escape(error.hint)}", soft_wrap=True)
     if error.retry_after_seconds:
         errors.print(f"  Try again in {error.retry_after_seconds:g} seconds.")
 

@@ -1,6 +1,7 @@
 """Commands about runs: train, watch, logs, cancel, sync, status; and upload, which gives them data."""
 
 import asyncio
+import hashlib
 import json
 from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import aclosing
@@ -10,12 +11,13 @@ from typing import Annotated, Any, TypeVar
 
 import typer
 from rich.markup import escape
+from rich.measure import Measurement
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn
 from rich.table import Table
 
 from graph.cli import documents
 from graph.cli.client import Client
-from graph.cli.errors import Exit, Usage
+from graph.cli.errors import ClientError, Exit, Usage
 from graph.cli.options import DATA_DIR, DataDir, RunId, Token, Url, id_of
 from graph.cli.output import Json, command, console, print_json
 from graph.cli.session import connect
@@ -74,10 +76,17 @@ def train(
         is_file = await asyncio.to_thread(path.is_file)
         if not is_file and path.suffix.lower() in FORMATS:
             raise Usage(f"There is no file {data}.")
-        dataset_id = (
-            (await upload_file(client, path, path.name, quiet=as_json))["id"] if is_file else id_of(data, "Dataset")
-        )
-        run = await client.ask(documents.START_RUN, input={**wish, "datasetId": dataset_id})
+        dataset_id = None if is_file else id_of(data, "Dataset")
+        if is_file and key:  # the same run needs the same dataset
+            dataset_id = await _uploaded_before(client, path)
+        if dataset_id is None:
+            dataset_id = (await upload_file(client, path, path.name, quiet=as_json))["id"]
+        try:
+            run = await client.ask(documents.START_RUN, input={**wish, "datasetId": dataset_id})
+        except ClientError as error:
+            if is_file:
+                error.hint = f"The file is uploaded: `runwire train {dataset_id} …` tries again without sending it."
+            raise
         if not follow:
             return _tell_run(run, as_json=as_json)
         return await _watch(client, run["id"], name=name, as_json=as_json)
@@ -219,7 +228,7 @@ def status(
             for found in runs:
                 print_json(found)
         elif runs:
-            console.print(_table(runs))
+            _print_table(_table(runs))
         else:
             console.print("There are no runs yet. `runwire train FILE --name NAME` starts one.")
         return Exit.DONE
@@ -269,6 +278,26 @@ async def upload_file(client: Client, path: Path, name: str, *, quiet: bool) -> 
     found = await client.ask(documents.DATASET, id=dataset["id"])
     assert isinstance(found, dict)
     return found
+
+
+async def _uploaded_before(client: Client, path: Path) -> str | None:
+    """The first dataset of this name and content, so that the answer stays the same however many follow."""
+
+    def digest() -> str:
+        with path.open("rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+
+    wanted = {"name": path.name, "status": "READY", "sha256": await asyncio.to_thread(digest)}
+    found: str | None = None
+    after = None
+    while True:
+        page = await client.ask(documents.DATASETS, after=after)
+        for edge in page["edges"]:  # newest first
+            if wanted.items() <= edge["node"].items():
+                found = edge["node"]["id"]
+        if not page["pageInfo"]["hasNextPage"]:
+            return found
+        after = page["pageInfo"]["endCursor"]
 
 
 def register(app: typer.Typer) -> None:
@@ -358,10 +387,16 @@ def _tell_run(run: dict[str, Any], *, as_json: bool) -> int:
     return Exit.DONE
 
 
+def _print_table(table: Table) -> None:
+    """Each row in one line, however narrow the terminal: an id in pieces cannot be copied, or read by a program."""
+    width = Measurement.get(console, console.options.update(max_width=1000), table).maximum
+    console.print(table, width=max(width, console.width), crop=False, soft_wrap=True)
+
+
 def _table(runs: list[dict[str, Any]]) -> Table:
     table = Table(box=None, pad_edge=False, header_style="dim")
     for heading in ("Model", "Status", "Progress", "Took", "Begun", "Run"):
-        table.add_column(heading, overflow="fold" if heading == "Run" else "ellipsis", no_wrap=heading != "Run")
+        table.add_column(heading, no_wrap=True)
     for run in runs:
         took = seconds_text(run["durationSeconds"]) if run["durationSeconds"] is not None else ""
         begun = datetime.fromisoformat(run["createdAt"]).astimezone().strftime("%b %d %H:%M")

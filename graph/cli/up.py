@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import os
+import shutil
 import signal
 import sys
 import threading
@@ -150,6 +151,14 @@ def _addresses(stack: Stack, session: LocalSession) -> dict[str, str]:
     }
 
 
+def _command_to_type() -> str:
+    """`runwire` where the PATH has it, else the path to it; `make` puts it into an environment that is not entered."""
+    if shutil.which("runwire"):
+        return "runwire"
+    path = Path(sys.executable).parent / "runwire"
+    return str(path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path)
+
+
 def _welcome(stack: Stack, session: LocalSession) -> None:
     """The addresses. The token is in the part of the playground's address that no server is ever sent."""
     console.print("[bold green]✓[/] Runwire is up. Ctrl-C stops it; its data stays.\n")
@@ -161,9 +170,10 @@ def _welcome(stack: Stack, session: LocalSession) -> None:
     }
     for title, value in lines.items():
         console.print(f"  [dim]{title:<14}[/]{escape(value)}", soft_wrap=True)
+    typed = escape(_command_to_type())
     console.print(
-        "\n  In another terminal: [bold]runwire train data.csv --name my-model[/], [bold]runwire status[/], "
-        "[bold]runwire --help[/]\n",
+        f"\n  In another terminal: [bold]{typed} train data.csv --name my-model[/], [bold]{typed} status[/], "
+        f"[bold]{typed} --help[/]\n",
         soft_wrap=True,
     )
     sys.stdout.flush()

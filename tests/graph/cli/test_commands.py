@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Callable, Iterator
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 from uuid import UUID
@@ -202,7 +203,7 @@ def test_train_uploads_starts_and_watches(api: FakeApi, run: Run, tmp_path: Path
     api.answers["StartTrainingRun"] = {"startTrainingRun": RUN}
     api.stream = story("READY")
     arguments = ["--name", "prices", "--target", "price", "-s", "epochs=5", "-s", "model=linear", "-s", "layers=[4,2]"]
-    result = run("train", str(file), *arguments, "--tag", "a", "--idempotency-key", "k")
+    result = run("train", str(file), *arguments, "--tag", "a")
     assert result.exit_code == 0
     assert api.uploads == {"d1": b"rooms,price\n3,100\n"}
     assert api.asked == [
@@ -219,13 +220,42 @@ def test_train_uploads_starts_and_watches(api: FakeApi, run: Run, tmp_path: Path
                     "tags": ["a"],
                     "timeLimitSeconds": None,
                     "deploy": True,
-                    "idempotencyKey": "k",
+                    "idempotencyKey": None,
                     "datasetId": "d1",
                 }
             },
         ),
         ("FollowRun", {"id": RUN_ID, "after": None}),
     ]
+
+
+def test_train_with_a_key_takes_the_first_dataset_of_the_same_file(api: FakeApi, run: Run, tmp_path: Path) -> None:
+    file = tmp_path / "houses.csv"
+    file.write_text("rooms,price\n3,100\n")
+    same = {"name": "houses.csv", "status": "READY", "sha256": sha256(file.read_bytes()).hexdigest()}
+    nodes = [
+        {**same, "id": "d4"},
+        {**same, "id": "d3"},
+        {**same, "id": "d2", "name": "others.csv"},
+        {**same, "id": "d1", "sha256": None},
+    ]
+    page = {"edges": [{"node": node} for node in nodes], "pageInfo": {"hasNextPage": False, "endCursor": "c"}}
+    api.answers |= {"Datasets": {"datasets": page}, "StartTrainingRun": {"startTrainingRun": RUN}}
+    assert run("train", str(file), "-n", "prices", "--idempotency-key", "k", "--no-watch").exit_code == 0
+    assert [name for name, _ in api.asked] == ["Datasets", "StartTrainingRun"]
+    assert api.asked[-1][1]["input"]["datasetId"] == "d3"
+
+
+def test_train_that_is_refused_says_how_to_go_on_without_another_upload(api: FakeApi, run: Run, tmp_path: Path) -> None:
+    file = tmp_path / "houses.csv"
+    file.write_text("rooms,price\n3,100\n")
+    dataset = {"__typename": "Dataset", "id": "d1", "name": "houses.csv", "bytes": 18, "rowCount": 1}
+    api.answers |= {"CreateDataset": {"createDataset": dataset}, "Dataset": {"dataset": dataset}}
+    refusal = {"__typename": "Invalid", "code": "COLUMN_NOT_IN_DATASET", "message": "No.", "field": None}
+    api.answers["StartTrainingRun"] = {"startTrainingRun": {**refusal, "retryAfterSeconds": None}}
+    result = run("train", str(file), "-n", "prices")
+    assert result.exit_code == 1
+    assert "runwire train d1" in result.stderr
 
 
 def test_train_without_watching_tells_the_run(api: FakeApi, run: Run) -> None:
