@@ -27,7 +27,7 @@ from jobs.context import JobContext
 from jobs.deploying import DeploymentFailed, bring_up
 from jobs.providers.base import (
     DatasetOrder,
-    LogPosition,
+    Position,
     ProviderBusy,
     ProviderLost,
     ProviderRefused,
@@ -156,7 +156,7 @@ async def _ask(context: JobContext, run: TrainingRun, attempt: RunAttempt, train
     assert attempt.reference is not None
     now = context.clock.now()
     try:
-        position = LogPosition(offset=attempt.log_offset, attempt=attempt.number)
+        position = Position(offset=attempt.log_offset, attempt=attempt.number)
         report = await trainer.report(attempt.reference, position, now)
     except ProviderLost as error:
         report = Report(source=ReportSource.POLL, attempt=attempt.number, at=now, suspicion=str(error))

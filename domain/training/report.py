@@ -3,10 +3,12 @@
 A report is plain data. It may come late, twice or out of order; folding it is `training/fold.py`.
 """
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from datetime import datetime
+from typing import Any
 
-from domain.training.status import EndReason, LogLevel, ReportSource, RunStage, RunStatus
+from domain.training.status import EndReason, LogLevel, ReportSource, RunStage, RunStatus, WarningCode
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,6 +32,8 @@ class LogChunk:
     """Where the provider's log was read from: bytes for a file, characters for a growing text."""
     end: int
     lines: tuple[LogText, ...]
+    state: Mapping[str, Any] = field(default_factory=dict)
+    """What reading the log up to `end` has taught; small JSON, kept with the offset and given to the next reading."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,6 +58,25 @@ class StoredArtifact:
     """Hex."""
     details: dict[str, object]
     """What the trainer says of it: metrics, columns, classes, a stored row to prove a deployment with."""
+
+
+@dataclass(frozen=True, slots=True)
+class HostedModel:
+    """A model that stays at the provider, which answers there: nothing of it is to be served by us."""
+
+    version: str
+    """What names it at the provider."""
+    url: str | None
+    """Where its weights can be fetched, or where it is used."""
+
+
+@dataclass(frozen=True, slots=True)
+class Warned:
+    """Something about a training that its owner should know, and may have asked to be stopped for."""
+
+    code: WarningCode
+    message: str
+    """In a sentence, with the value that was seen."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,7 +110,15 @@ class Report:
     """Seconds until training ends, in the trainer's own words."""
     log: LogChunk | None = None
     readings: tuple[Reading, ...] = ()
+    expected_seconds: float | None = None
+    """How long the whole training takes, as the provider itself says."""
+    began_at: datetime | None = None
+    """When the training began, by the provider's clock."""
+    cost_micros: int | None = None
+    """What the attempt has cost so far, by the provider's own facts; it never falls."""
+    warnings: tuple[Warned, ...] = ()
     artifact: StoredArtifact | None = None
+    hosted: HostedModel | None = None
     outcome: Outcome | None = None
     suspicion: str | None = None
     """Silence or 404: inferred, so it ends nothing by itself."""
@@ -99,4 +130,4 @@ class Report:
         """Whether it only says that the training is still there."""
         said = (self.status, self.stage, self.percent, self.eta_seconds, self.artifact, self.outcome, self.suspicion)
         moved = self.log is not None and self.log.end > self.log.start
-        return not (moved or self.readings or self.vanished or any(one is not None for one in said))
+        return not (moved or self.readings or self.warnings or self.vanished or any(one is not None for one in said))

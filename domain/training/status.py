@@ -131,3 +131,12 @@ class ReportSource(StrEnum):
     POD = "POD"
     WORKER = "WORKER"
     USER = "USER"
+
+
+class WarningCode(StrEnum):
+    """What a run's rules watch for."""
+
+    NAN_LOSS = "NAN_LOSS"
+    SILENCE = "SILENCE"
+    DISK_NEARLY_FULL = "DISK_NEARLY_FULL"
+    IDLE_GPU = "IDLE_GPU"

@@ -1,16 +1,24 @@
 """What a provider can do, in our words. Each vendor's words end in its own folder.
 
 Every method can be called twice with the same result, has a time limit of its own, and raises only the errors below.
+
+    ProviderError
+    ├── ProviderBusy           not now: rate limited, overloaded or not reachable; ask again later
+    │   └── NoCapacity         no free machine of this kind; another kind or provider may have one
+    ├── ProviderRefused        never, as asked
+    │   └── CredentialRefused  the key is wrong, or its account may not (no rights, no money)
+    └── ProviderLost           the provider does not know what we ask about
 """
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Any, Protocol
+from typing import Any, BinaryIO, Protocol, runtime_checkable
 from uuid import UUID
 
 from domain.secret import Secret
 from domain.training.report import Report
+from domain.training.status import Provider
 
 
 class ProviderError(Exception):
@@ -25,12 +33,52 @@ class ProviderBusy(ProviderError):
         self.retry_after_seconds = retry_after_seconds
 
 
+class NoCapacity(ProviderBusy):
+    """No machine of the wanted kind is free. A few more tries may find one; then another kind or provider may."""
+
+    def __init__(self, message: str, retry_after_seconds: float = 10.0) -> None:
+        super().__init__(message, retry_after_seconds)
+
+
 class ProviderRefused(ProviderError):
     """Never, as asked: the request itself was refused."""
 
 
+class CredentialRefused(ProviderRefused):
+    """The key is wrong, or the account behind it may not: no rights, no money. The user can mend it."""
+
+
 class ProviderLost(ProviderError):
     """The provider does not know what we ask about."""
+
+
+@dataclass(frozen=True, slots=True)
+class Account:
+    """With whose key a provider is asked, and where."""
+
+    provider: Provider
+    api_key: Secret
+    base_url: str
+    """Without a slash at its end; the vendor's own address, or a simulator's."""
+    integration_id: UUID | None = None
+    """The user's own credential; None for the operator's."""
+    is_test: bool = False
+    """Whether it is a simulator's: nothing costs money there."""
+
+
+@dataclass(frozen=True, slots=True)
+class Pace:
+    """How often a provider is asked about one training: often while it is young, less so later."""
+
+    first_seconds: float
+    longest_seconds: float
+    doubling_seconds: float = 120.0
+    """The age at which the wait has doubled for the first time, and so on at each doubling of the age."""
+
+    def seconds_at(self, age_seconds: float) -> float:
+        """The wait until the next look at a training that began so long ago."""
+        grown = self.first_seconds * max(1.0, 1.0 + age_seconds / self.doubling_seconds)
+        return min(self.longest_seconds, grown)
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,12 +88,32 @@ class DatasetOrder:
     url: str
     """The download address, without the token."""
     token: Secret
-    """The grant; sent as `Authorization: Bearer`."""
+    """The grant; sent as `Authorization: Bearer`, or as `?token=` by those who can send no headers."""
     format: str
     """CSV, JSONL or ZIP."""
     bytes: int
     sha256: str
     """Hex."""
+    name: str = ""
+    """As its owner calls it; never a path."""
+    open: Callable[[], BinaryIO] | None = None
+    """Opens the stored bytes on this machine, to be read in a thread; for providers that are sent the data with the
+    order instead of an address."""
+
+    @property
+    def address(self) -> Secret:
+        """The address with the grant in it."""
+        return Secret(f"{self.url}?token={self.token.reveal()}")
+
+
+@dataclass(frozen=True, slots=True)
+class HomeOrder:
+    """How a script at the provider speaks with us: `POST {url}/runs/{run_id}/reports` and the doors beside it."""
+
+    url: str
+    """Our public address without a slash at its end."""
+    token: Secret
+    """The attempt's own; dead once the attempt is over."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,7 +121,7 @@ class TrainingOrder:
     """All that a trainer needs to start one attempt of a run."""
 
     tag: str
-    """The attempt's unique name; starting the same tag twice is one training."""
+    """The attempt's unique name (`run-<32 hex>-<number>`); starting the same tag twice is one training."""
     run_id: UUID
     attempt: int
     recipe: str
@@ -62,35 +130,152 @@ class TrainingOrder:
     time_limit_seconds: int
     memory_limit_bytes: int
     disk_limit_bytes: int
+    model_name: str = ""
+    """As the user calls the model; any printable text."""
+    gpu_type: str | None = None
+    image: str | None = None
+    home: HomeOrder | None = None
+    """For scripts that report to us."""
+    callback_url: Secret | None = None
+    """Where the provider may call, made for this attempt; None where the outside cannot reach us."""
+    keep_seconds: int = 0
+    """How long a machine is kept after success; 0 by default, since it costs money."""
 
 
 @dataclass(frozen=True, slots=True)
-class LogPosition:
-    """How far an attempt's log was read, and what was known of the attempt then."""
+class Started:
+    """A training that a provider has."""
+
+    reference: str
+    """The provider's own id."""
+    url: str | None = None
+    """The provider's page about it, for people."""
+    price_micros_per_hour: int = 0
+    """List price while it runs, in millionths of a US dollar; 0 where the provider charges otherwise."""
+    version: str | None = None
+    """What of the provider's code it runs, where that has a version."""
+
+
+@dataclass(frozen=True, slots=True)
+class Position:
+    """How far an attempt was followed, and what was known of it then."""
 
     offset: int
+    """How far its log was read: bytes for a file, characters for a growing text."""
     attempt: int
+    tag: str = ""
+    hyperparameters: Mapping[str, Any] = field(default_factory=dict)
+    log_state: Mapping[str, Any] = field(default_factory=dict)
+    """What reading the log up to `offset` has taught (`jobs.trainer_logs`)."""
+    begun_at: datetime | None = None
+    """When the provider was asked for it."""
+    heard_at: datetime | None = None
+    """When its script last spoke to us."""
+    price_micros_per_hour: int = 0
+    known_cost_micros: int = 0
 
 
 class Trainer(Protocol):
-    """Starts trainings, tells how they do, stops them."""
+    """Starts trainings with one account, tells how they do, stops them."""
 
-    async def start(self, order: TrainingOrder) -> str:
-        """Start the training once and give the provider's reference. Raises `ProviderBusy`, `ProviderRefused`."""
+    @property
+    def pace(self) -> Pace: ...
+
+    async def start(self, order: TrainingOrder) -> Started:
+        """Start the training once. Raises `NoCapacity`, `ProviderBusy`, `ProviderRefused`.
+
+        A lost answer is not searched for here: whoever calls asks `find` before it calls `start` again."""
         ...
 
-    async def find(self, tag: str) -> str | None:
-        """The reference of the training that was started with this tag, if the provider has one."""
+    async def find(self, tag: str) -> Started | None:
+        """The training that was started with this tag, if the provider has one."""
         ...
 
-    async def report(self, reference: str, position: LogPosition, now: datetime) -> Report:
-        """What the training says now: new whole log lines after the position, progress, its end.
+    async def report(self, reference: str, position: Position, now: datetime) -> Report:
+        """What the training says now: new whole log lines after the position, progress, cost, its end.
 
-        A report with an outcome holds the log's tail; `ProviderLost` if the provider never heard of it."""
+        A report with an outcome holds the log's tail; `ProviderLost` if the provider does not know it (any more)."""
         ...
 
     async def stop(self, reference: str) -> bool:
-        """Ask for the end; True once the provider confirms that nothing of it is left."""
+        """Ask for the end; True once the provider confirms that nothing of it is left or can cost anything."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Quote:
+    """What a training would cost, as far as the provider tells."""
+
+    gpu_type: str | None
+    price_micros_per_hour: int | None
+    """None where the provider charges a flat price."""
+    flat_micros: int | None
+    is_available: bool | None
+    """None where the provider does not tell."""
+    expected_seconds: float | None
+    """The provider's own hint how long it takes."""
+    is_estimate: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class FinishedModel:
+    """A model that exists at the provider, read from there."""
+
+    version: str
+    """What names it there."""
+    url: str | None
+    """Where it can be fetched or used."""
+    reference: str | None = None
+    """The training it came from."""
+    finished_at: datetime | None = None
+
+
+@runtime_checkable
+class RemoteTrainer(Trainer, Protocol):
+    """A trainer whose work is done elsewhere, with somebody's account."""
+
+    async def whose(self) -> str:
+        """Whose account the key opens, for people. Raises `CredentialRefused`, `ProviderBusy`."""
+        ...
+
+    async def quotes(self, gpu_types: Sequence[str], hyperparameters: Mapping[str, Any]) -> Sequence[Quote]:
+        """Price and stock, one per wanted GPU type, or one where there is no choice."""
+        ...
+
+    async def alive(self) -> Mapping[str, str]:
+        """Everything of ours that this account has alive: tag → reference. For finding what no run owns."""
+        ...
+
+    async def finished(self, version: str) -> FinishedModel:
+        """The finished model of that name, read from the provider. Raises `ProviderLost`, `ProviderRefused`."""
+        ...
+
+
+class CallbackForged(Exception):
+    """Not by the provider: no valid signature, or too old."""
+
+
+class CallbackUnreadable(Exception):
+    """By the provider perhaps, but in no form that we understand. `str(error)` says what was expected."""
+
+
+@dataclass(frozen=True, slots=True)
+class CallbackBody:
+    """A callback as it came."""
+
+    headers: Mapping[str, str]
+    """Names in small letters."""
+    body: bytes
+    received_at: datetime
+
+
+@runtime_checkable
+class ReceivesCallbacks(Protocol):
+    """A provider that calls us."""
+
+    async def heard(self, callback: CallbackBody, reference: str, position: Position) -> Report | None:
+        """What an authentic callback about this training says; None where it is a hint only, and the provider is to be
+        read again. Raises `CallbackForged`, `CallbackUnreadable`."""
         ...
 
 

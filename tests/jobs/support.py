@@ -13,7 +13,7 @@ from domain.base import new_id
 from domain.training.report import Report
 from domain.training.status import Provider, ReportSource
 from jobs.context import JobContext
-from jobs.providers.base import LogPosition, ProviderError, TrainingOrder
+from jobs.providers.base import Position, ProviderError, TrainingOrder
 
 
 @dataclass
@@ -29,7 +29,7 @@ class ScriptedTrainer:
     on_start: Callable[[], None] = lambda: None
     stops: bool = True
     """Whether an end is confirmed."""
-    says: Callable[[LogPosition, datetime], Report] | None = None
+    says: Callable[[Position, datetime], Report] | None = None
 
     async def start(self, order: TrainingOrder) -> str:
         self._check()
@@ -42,7 +42,7 @@ class ScriptedTrainer:
         self._check()
         return f"ref-{tag}" if f"ref-{tag}" in self.started else None
 
-    async def report(self, reference: str, position: LogPosition, now: datetime) -> Report:
+    async def report(self, reference: str, position: Position, now: datetime) -> Report:
         self._check()
         self.asked.append(reference)
         if self.says is not None:

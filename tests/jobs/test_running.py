@@ -17,7 +17,7 @@ from domain.training.report import LogChunk, LogText, Outcome, Report
 from domain.training.status import EndReason, Provider, ReportSource, RunStage, RunStatus
 from domain.viewer import Viewer
 from jobs.context import JobContext
-from jobs.providers.base import LogPosition, ProviderBusy, ProviderLost, ProviderRefused
+from jobs.providers.base import Position, ProviderBusy, ProviderLost, ProviderRefused
 from jobs.running import look_at
 from tests.factories import make_dataset, make_run
 from tests.jobs.support import ScriptedTrainer, reference_of
@@ -59,7 +59,7 @@ async def live(worker: JobContext, run: TrainingRun, most: int = 10) -> Training
 
 
 def saying(**said: object) -> object:
-    def report(position: LogPosition, now: datetime) -> Report:
+    def report(position: Position, now: datetime) -> Report:
         given = {"source": ReportSource.POLL, "attempt": position.attempt, "at": now, **said}
         return Report(**given)  # type: ignore[arg-type]  # what the test says
 

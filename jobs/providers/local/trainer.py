@@ -11,7 +11,7 @@ from anyio import to_thread
 
 from domain.training.report import LogChunk, Outcome, Report, StoredArtifact
 from domain.training.status import EndReason, ReportSource
-from jobs.providers.base import LogPosition, ProviderLost, ProviderRefused, TrainingOrder
+from jobs.providers.base import Position, ProviderLost, ProviderRefused, TrainingOrder
 from jobs.providers.local.environments import environment
 from jobs.providers.local.programs import program, put_order, put_recipes
 from jobs.providers.local.sandbox import ExitRecord, Sandbox, SandboxState
@@ -76,7 +76,7 @@ class LocalTrainer:
         """The tag itself if its sandbox exists."""
         return tag if await Sandbox.find(self.data_dir, tag) is not None else None
 
-    async def report(self, reference: str, position: LogPosition, now: datetime) -> Report:
+    async def report(self, reference: str, position: Position, now: datetime) -> Report:
         """The log's next stretch and what it says; the end only together with the end of the log.
 
         Raises `ProviderLost` when there is no such sandbox.

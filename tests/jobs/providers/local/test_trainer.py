@@ -20,7 +20,7 @@ from domain.training.status import EndReason, LogLevel, RunStage, RunStatus
 from jobs.providers.base import (
     AppOrder,
     DatasetOrder,
-    LogPosition,
+    Position,
     ProviderLost,
     ProviderRefused,
     RunningApp,
@@ -72,7 +72,7 @@ async def followed(trainer: LocalTrainer, tag: str) -> list[Report]:
     offset = 0
     with anyio.fail_after(WAIT_LIMIT_SECONDS * 2):
         while True:
-            report = await trainer.report(tag, LogPosition(offset, 1), datetime.now(UTC))
+            report = await trainer.report(tag, Position(offset, 1), datetime.now(UTC))
             if report.log is not None:
                 assert report.log.start == offset
                 offset = report.log.end
@@ -86,7 +86,7 @@ async def trains(trainer: LocalTrainer, tag: str) -> None:
     """Wait until its first epochs are told."""
     with anyio.fail_after(WAIT_LIMIT_SECONDS):
         while True:
-            if (await trainer.report(tag, LogPosition(0, 1), datetime.now(UTC))).percent:
+            if (await trainer.report(tag, Position(0, 1), datetime.now(UTC))).percent:
                 return
             await anyio.sleep(0.05)
 
@@ -349,7 +349,7 @@ async def test_a_report_starts_what_its_maker_could_not(trainer: LocalTrainer, d
 async def test_what_was_never_started_is_lost(trainer: LocalTrainer) -> None:
     assert await trainer.find("never") is None
     with pytest.raises(ProviderLost):
-        await trainer.report("never", LogPosition(0, 1), datetime.now(UTC))
+        await trainer.report("never", Position(0, 1), datetime.now(UTC))
     assert await trainer.stop("never")
 
 
