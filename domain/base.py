@@ -38,15 +38,17 @@ class Owned(SQLModel):
     user_id: UUID = Field(foreign_key="users.id", ondelete="CASCADE", index=True)
 
 
-def enum_type(kind: type[StrEnum]) -> sa.Enum:
-    """An enum as text with a CHECK: native enums cannot lose a value, and hide their names from plain SQL."""
+def enum_type(kind: type[StrEnum], *, name: str | None = None) -> sa.Enum:
+    """An enum as text with a CHECK: native enums cannot lose a value, and hide their names from plain SQL.
+
+    The second column of one kind in a table needs a `name` of its own for its CHECK."""
     values: Callable[[Any], list[str]] = lambda members: [member.value for member in members]  # noqa: E731
     return sa.Enum(
         kind,
         native_enum=False,
         length=40,
         create_constraint=True,
-        name=_snake(kind.__name__),
+        name=name or _snake(kind.__name__),
         values_callable=values,
     )
 

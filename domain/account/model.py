@@ -62,12 +62,23 @@ class ApiKey(Row, Owned, table=True):
     """The first characters, so that people can tell their keys apart."""
     hash: bytes = Field(sa_type=BYTES, unique=True)
     scopes: list[str] = Field(sa_type=TEXT_ARRAY)
+    test_mode: bool = False
+    """Whether the runs that it starts are played by simulators, free of charge."""
     expires_at: datetime | None = None
     last_used_at: datetime | None = None
     revoked_at: datetime | None = None
 
     def is_active(self, now: datetime) -> bool:
         return self.revoked_at is None and (self.expires_at is None or self.expires_at > now)
+
+
+class Operator(Owned, table=True):
+    """A user who looks after the whole installation. Named by `python -m db operator`, never through the API."""
+
+    __tablename__ = "operators"
+
+    user_id: UUID = Field(foreign_key="users.id", ondelete="CASCADE", primary_key=True)
+    created_at: datetime
 
 
 class AuditEntry(Row, Owned, table=True):

@@ -8,6 +8,7 @@ import sqlalchemy as sa
 from sqlmodel import Field
 
 from domain.base import DOUBLE, TEXT, Owned, Row, enum_type
+from domain.training.status import Provider
 
 
 class AIModelStatus(StrEnum):
@@ -33,6 +34,10 @@ class AIModel(Row, Owned, table=True):
     """The run whose artifact is the model now."""
     model_url: str | None = Field(default=None, sa_type=TEXT)
     """Where the weights are, as far as the provider has an address for them."""
+    provider: Provider | None = Field(default=None, sa_type=enum_type(Provider))
+    """Where the model lives, if it stays at a provider."""
+    provider_version: str | None = Field(default=None, sa_type=TEXT)
+    """What names it there."""
     error_message: str | None = Field(default=None, sa_type=TEXT)
     trained_at: datetime | None = None
     updated_at: datetime

@@ -86,8 +86,19 @@ class Resource(Row, Owned, table=True):
     """Its unique name at the provider: how it is found again when the answer to its creation was lost."""
     reference: str | None = Field(default=None, sa_type=TEXT)
     status: ResourceStatus = Field(default=ResourceStatus.INTENDED, sa_type=enum_type(ResourceStatus))
+    attempt: int | None = None
+    gpu_type: str | None = Field(default=None, sa_type=TEXT)
+    integration_id: UUID | None = None
+    """The user's own credential that pays for it; None for the operator's."""
+    is_test: bool = False
+    """Whether a simulator has it, so that it costs nothing."""
     price_micros_per_hour: int = Field(default=0, sa_type=BIG)
     cost_micros: int = Field(default=0, sa_type=BIG)
+    """So far; settled once it has ended."""
+    cost_at: datetime | None = None
+    """When the cost was last read."""
+    began_at: datetime | None = None
+    """When the provider made it, as far as we know."""
     last_error: str | None = Field(default=None, sa_type=TEXT)
     age_seconds: float | None = Field(default=None, sa_type=DOUBLE)
     """How long it lived, once it ended."""

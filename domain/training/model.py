@@ -1,13 +1,14 @@
 """Tables of runs: what was wished, the tries, what the trainer wrote and measured, what it left behind."""
 
 from datetime import datetime
+from enum import StrEnum
 from typing import Any
 from uuid import UUID
 
 import sqlalchemy as sa
 from sqlmodel import Field, SQLModel
 
-from domain.base import BIG, DOUBLE, JSON_TYPE, TEXT, TEXT_ARRAY, Owned, Row, enum_type
+from domain.base import BIG, BYTES, DOUBLE, JSON_TYPE, TEXT, TEXT_ARRAY, Owned, Row, enum_type
 from domain.training.status import ACTIVE, EndReason, LogLevel, Provider, RunStage, RunStatus
 
 _ACTIVE = ", ".join(f"'{status}'" for status in sorted(ACTIVE))
@@ -53,6 +54,15 @@ class TrainingRun(Row, Owned, table=True):
     deploy: bool = True
     time_limit_seconds: int
     budget_micros: int | None = Field(default=None, sa_type=BIG)
+    image: str | None = Field(default=None, sa_type=TEXT)
+    choices: list[dict[str, Any]] = Field(default_factory=list, sa_type=JSON_TYPE)
+    """Where the work may be done, in the user's order (`domain.training.choices`); attempts go through them."""
+    rules: dict[str, str] = Field(default_factory=dict, sa_type=JSON_TYPE)
+    """What is done about each `WarningCode`: `WARN`, `STOP` or `IGNORE`; those not named have their default."""
+    test_mode: bool = False
+    """Whether simulators do the work, free of charge."""
+    scenario: str | None = Field(default=None, sa_type=TEXT)
+    """What the simulator is to play; test mode only."""
     idempotency_key: str | None = Field(default=None, sa_type=TEXT)
     request_digest: str | None = Field(default=None, sa_type=TEXT)
     """What the idempotency key was first used for."""
@@ -62,10 +72,21 @@ class TrainingRun(Row, Owned, table=True):
     progress: float = Field(default=0.0, sa_type=DOUBLE)
     progress_estimated: bool = True
     eta_seconds: float | None = Field(default=None, sa_type=DOUBLE)
+    eta_low_seconds: float | None = Field(default=None, sa_type=DOUBLE)
+    eta_high_seconds: float | None = Field(default=None, sa_type=DOUBLE)
+    eta_confidence: float | None = Field(default=None, sa_type=DOUBLE)
     end_reason: EndReason | None = Field(default=None, sa_type=enum_type(EndReason))
     error_message: str | None = Field(default=None, sa_type=TEXT)
     cost_micros: int = Field(default=0, sa_type=BIG)
+    announced_cost_micros: int = Field(default=0, sa_type=BIG)
+    stop_reason: EndReason | None = Field(default=None, sa_type=enum_type(EndReason, name="stop_reason"))
+    """Why we are stopping it, until the provider has confirmed; then it is the end reason."""
+    stop_message: str | None = Field(default=None, sa_type=TEXT)
     attempt: int = 0
+    vanished: int = 0
+    """How many attempts were gone without a word."""
+    warned: list[str] = Field(default_factory=list, sa_type=TEXT_ARRAY)
+    """The warnings that this attempt's owner was told of already."""
     seq: int = Field(default=0, sa_type=BIG)
     """The number of the run's newest event."""
     log_lines: int = Field(default=0, sa_type=BIG)
@@ -95,8 +116,13 @@ class RunAttempt(Row, Owned, table=True):
     run_id: UUID = Field(foreign_key="training_runs.id", ondelete="CASCADE")
     number: int
     provider: Provider = Field(sa_type=enum_type(Provider))
+    choice: int = 0
+    """Which of the run's choices it tries."""
+    gpu_type: str | None = Field(default=None, sa_type=TEXT)
+    integration_id: UUID | None = None
+    """The user's own credential that it is done with; None for the operator's."""
     tag: str = Field(sa_type=TEXT, unique=True)
-    reference: str | None = Field(default=None, sa_type=TEXT)
+    reference: str | None = Field(default=None, sa_type=TEXT, index=True)
     """The provider's own id."""
     provider_url: str | None = Field(default=None, sa_type=TEXT)
     end_reason: EndReason | None = Field(default=None, sa_type=enum_type(EndReason))
@@ -104,8 +130,61 @@ class RunAttempt(Row, Owned, table=True):
     cost_micros: int = Field(default=0, sa_type=BIG)
     log_offset: int = Field(default=0, sa_type=BIG)
     """How far the provider's log was read; commits together with the lines."""
+    log_state: dict[str, Any] = Field(default_factory=dict, sa_type=JSON_TYPE)
+    """What reading the log so far has taught; commits with the offset."""
+    eta_state: dict[str, Any] = Field(default_factory=dict, sa_type=JSON_TYPE)
+    """What the observed rate has taught (`domain.training.eta`)."""
+    price_micros_per_hour: int = Field(default=0, sa_type=BIG)
+    capacity_tries: int = 0
+    """How often the provider had no free machine for it."""
+    report_sequence: int = Field(default=0, sa_type=BIG)
+    """The number of the newest report of its script that was applied."""
+    heard_at: datetime | None = None
+    """When its script last spoke to us."""
     started_at: datetime | None = None
+    """When the provider was asked for it."""
+    training_began_at: datetime | None = None
+    """When its trainer's program began."""
     ended_at: datetime | None = None
+
+
+class PodTokenKind(StrEnum):
+    """What a token of an attempt is for: a script that reports to us, or the address that a provider calls."""
+
+    POD = "POD"
+    CALLBACK = "CALLBACK"
+
+
+class PodToken(Row, Owned, table=True):
+    """The right of one attempt's script or provider to speak to us; worthless once the attempt is over."""
+
+    __tablename__ = "pod_tokens"
+
+    run_id: UUID = Field(foreign_key="training_runs.id", ondelete="CASCADE", index=True)
+    attempt: int
+    kind: PodTokenKind = Field(sa_type=enum_type(PodTokenKind))
+    hash: bytes = Field(sa_type=BYTES, unique=True)
+    expires_at: datetime
+
+
+class EtaPrediction(Row, Owned, table=True):
+    """What was said about a training's end when it had come so far, and what it turned out to be."""
+
+    __tablename__ = "eta_predictions"
+    __table_args__ = (sa.UniqueConstraint("run_id", "attempt", "checkpoint"),)
+
+    run_id: UUID = Field(foreign_key="training_runs.id", ondelete="CASCADE")
+    attempt: int
+    provider: Provider = Field(sa_type=enum_type(Provider))
+    checkpoint: int
+    """Percent of the training that was done."""
+    elapsed_seconds: float = Field(sa_type=DOUBLE)
+    predicted_seconds: float = Field(sa_type=DOUBLE)
+    """Remaining, as was said then."""
+    low_seconds: float = Field(sa_type=DOUBLE)
+    high_seconds: float = Field(sa_type=DOUBLE)
+    actual_seconds: float | None = Field(default=None, sa_type=DOUBLE)
+    """Remaining, as it was; None until the training has ended well."""
 
 
 class LogLine(SQLModel, table=True):

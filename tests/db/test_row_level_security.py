@@ -16,7 +16,7 @@ from db.postgres import API_ROLE, WORKER_ROLE, engine_of
 from db.settings import Settings
 from db.unit_of_work import Database
 from domain.account.model import ApiKey
-from domain.tables import OWNED, SHARED, metadata
+from domain.tables import OPERATED, OWNED, SHARED, metadata
 from domain.viewer import Viewer, ViewerKind
 from tests.db.rows import fill, owned_tables, owner_column, row_of
 
@@ -91,8 +91,8 @@ class TestCatalog:
             "forgotten has no policy for runwire_api, runwire_worker",
         ]
 
-    async def test_every_table_of_the_product_is_either_owned_or_shared(self, owner_engine: AsyncEngine) -> None:
-        listed = [str(kind.__tablename__) for kind in (*OWNED, *SHARED)]
+    async def test_every_table_of_the_product_is_owned_shared_or_operated(self, owner_engine: AsyncEngine) -> None:
+        listed = [str(kind.__tablename__) for kind in (*OWNED, *SHARED, *OPERATED)]
         assert sorted(listed) == sorted(metadata.tables)
         async with owner_engine.connect() as connection:
             found = {row.name for row in await connection.execute(TABLES)}
@@ -147,8 +147,13 @@ class TestCatalog:
             "find_ended_credentials",
             "find_grant",
             "find_login",
+            "find_pod_token",
             "find_session",
             "journal_heads",
+            "operated_resources",
+            "provider_figures",
+            "runwire_is_operator",
+            "store_callback",
         }
         assert set(map(str, functions.values())) == {"(['search_path=public, pg_temp'], True, False, False)"}
 

@@ -1,0 +1,1 @@
+"""What providers and pods call to tell us: kept raw first, understood later."""
