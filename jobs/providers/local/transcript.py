@@ -1,19 +1,14 @@
 """Reads what a sandbox wrote: the supervisor's line prefix, the recipes' structured lines, the loudness of the rest."""
 
-import json
-import math
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from typing import Any
 
 from domain.secret import masked
 from domain.training.report import LogText, Reading
 from domain.training.status import EndReason, LogLevel, RunStage
-
-MARK = "::runwire "
-LINE_CHARACTERS = 8_192
-_LEVELS = {level.value: level for level in LogLevel}
+from jobs.trainer_logs.structured import MARK, structured_of
+from jobs.trainer_logs.text import LINE_CHARACTERS, level_said
 
 
 @dataclass(slots=True)
@@ -50,49 +45,16 @@ def transcript_of(raw_lines: Iterable[bytes]) -> Transcript:
 
 
 def _level(stream: str, line: str) -> LogLevel:
-    said = _LEVELS.get(line.partition(" ")[0].rstrip(":"))
-    if said is not None:
-        return said
-    return LogLevel.WARNING if stream == "E" else LogLevel.INFO
+    return level_said(line) or (LogLevel.WARNING if stream == "E" else LogLevel.INFO)
 
 
 def _structured(found: Transcript, text: str, at: datetime) -> None:
-    """Take what is well-formed; a program may write what it likes."""
-    try:
-        facts: Any = json.loads(text)
-    except (ValueError, RecursionError):
+    said = structured_of(text, at)
+    if said is None:
         return
-    if not isinstance(facts, dict):
-        return
-    stage = facts.get("stage")
-    if isinstance(stage, str) and stage in RunStage.__members__:
-        found.stage = RunStage(stage)
-    percent = _number(facts.get("percent"))
-    if percent is not None:
-        found.percent = min(100.0, max(0.0, percent))
-    eta = _number(facts.get("etaSeconds"))
-    if eta is not None:
-        found.eta_seconds = max(0.0, eta)
-    readings = facts.get("readings")
-    for reading in readings if isinstance(readings, list) else ():
-        if not isinstance(reading, dict):
-            continue
-        name, step, value = reading.get("name"), reading.get("step"), _number(reading.get("value"))
-        if isinstance(name, str) and 0 < len(name) <= 100 and isinstance(step, int) and value is not None:
-            found.readings.append(Reading(name, step, value, at))
-    end = facts.get("end")
-    if isinstance(end, dict) and end.get("reason") in ("SUCCEEDED", "CODE_ERROR", "DATA_ERROR", "DIVERGED"):
-        found.end_reason = EndReason(end["reason"])
-        message = end.get("message")
-        found.end_message = masked(message)[:2_000] if isinstance(message, str) else None
-
-
-def _number(value: object) -> float | None:
-    """A finite number, or None."""
-    if isinstance(value, bool) or not isinstance(value, int | float):
-        return None
-    try:
-        number = float(value)
-    except OverflowError:
-        return None
-    return number if math.isfinite(number) else None
+    found.stage = said.stage or found.stage
+    found.percent = said.percent if said.percent is not None else found.percent
+    found.eta_seconds = said.eta_seconds if said.eta_seconds is not None else found.eta_seconds
+    found.readings.extend(said.readings)
+    if said.outcome is not None:
+        found.end_reason, found.end_message = said.outcome.end_reason, said.outcome.message

@@ -1,0 +1,67 @@
+"""What one piece of a log says, in the words that all formats share."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import IntEnum
+
+
+class Claim(IntEnum):
+    """How sure it is that a counter counts the training itself."""
+
+    OTHER = 0
+    """Another piece of work: captions, caches, validation."""
+    GUESS = 1
+    """A counter without a word about what it counts."""
+    LIKELY = 2
+    """It names training, or shows a loss."""
+    STEPS = 3
+    """It goes to exactly the number of steps that was asked for."""
+    JOB = 4
+    """It carries the job's name."""
+
+
+@dataclass(frozen=True, slots=True)
+class Known:
+    """What earlier pieces and the order taught, for whoever reads the next piece."""
+
+    steps: int | None = None
+    epochs: int | None = None
+    job: str | None = None
+    epoch: int | None = None
+    """Whole epochs before the one that runs."""
+
+
+@dataclass(frozen=True, slots=True)
+class Sign:
+    """What one piece says; what it does not say is None or empty."""
+
+    format: str
+    claim: Claim = Claim.OTHER
+    counter: str = ""
+    """Tells counters of the same claim apart."""
+    done: float | None = None
+    total: float | None = None
+    percent: float | None = None
+    """The trainer's own percentage, where that is to be taken as it stands."""
+    per_epoch: bool = False
+    """Whether `done` and `total` count within an epoch."""
+    epoch: float | None = None
+    """Epochs that are over; a part of one too, where the trainer says so."""
+    epochs: int | None = None
+    steps: int | None = None
+    """The steps of the whole training, where the piece announces them."""
+    step: int | None = None
+    """The step that the values belong to."""
+    remaining_seconds: float | None = None
+    """Until the counter is at its end."""
+    elapsed_seconds: float | None = None
+    """Since the counter began."""
+    seconds_per_step: float | None = None
+    values: Mapping[str, float] = field(default_factory=dict)
+    """Metrics under our names; nan and infinite ones too."""
+    is_refresh: bool = False
+    """One of many looks of the same bar."""
+
+    @property
+    def is_complete(self) -> bool:
+        return self.total is not None and self.done is not None and self.done >= self.total
