@@ -7,10 +7,12 @@ from pathlib import Path
 from typing import Annotated, Literal, Self
 from urllib.parse import urlsplit
 
-from pydantic import BeforeValidator, Field, SecretStr, ValidationError
+from pydantic import AfterValidator, AliasChoices, BeforeValidator, Field, SecretStr, ValidationError
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from domain.errors import DomainError
+from domain.secret import Secret
+from domain.training.status import Provider
 
 GIB = 1024**3
 SHORTEST_SECRET = 32
@@ -22,7 +24,16 @@ def _split(value: object) -> object:
     return tuple(value.replace(",", " ").split()) if isinstance(value, str) else value
 
 
+def _address(url: str) -> str:
+    """A base address without a slash at its end."""
+    parts = urlsplit(url)
+    if url and (parts.scheme not in ("http", "https") or not parts.hostname or parts.query or parts.fragment):
+        raise ValueError("not an address that begins with http:// or https://")
+    return url.rstrip("/")
+
+
 Words = Annotated[tuple[str, ...], NoDecode, BeforeValidator(_split)]
+Address = Annotated[str, AfterValidator(_address)]
 
 
 class UnsafeSettings(DomainError):
@@ -39,7 +50,7 @@ class UnsafeSettings(DomainError):
 class Settings(BaseSettings):
     """Everything that a deployment may choose. The names are those of the environment, in capitals."""
 
-    model_config = SettingsConfigDict(frozen=True, extra="ignore", env_ignore_empty=True)
+    model_config = SettingsConfigDict(frozen=True, extra="ignore", env_ignore_empty=True, populate_by_name=True)
 
     environment: Literal["development", "test", "production"] = "development"
     database_url: str = ""
@@ -60,7 +71,7 @@ class Settings(BaseSettings):
     secret_keys: Annotated[tuple[SecretStr, ...], NoDecode, BeforeValidator(_split)] = ()
     """Keys that sign tokens: the first signs, all are accepted."""
     encryption_keys: Annotated[tuple[SecretStr, ...], NoDecode, BeforeValidator(_split)] = ()
-    """Keys that encrypt stored credentials: the first writes, all read."""
+    """Keys that encrypt stored credentials: the first writes, all read. Without one production stores none."""
     data_dir: Path = Path(".runwire")
     host: str = "127.0.0.1"
     port: int = Field(default=8000, ge=0, le=65535)
@@ -84,6 +95,8 @@ class Settings(BaseSettings):
     longest_time_limit_seconds: int = 7 * 24 * 3600
     queue_limit_seconds: int = 6 * 3600
     """How long a run may wait in QUEUED before it fails with QUEUE_TIMED_OUT."""
+    preparing_limit_seconds: int = 1800
+    """How long a provider may take until a training begins; then the run is stopped."""
     active_runs_per_user: int = 50
     sign_in_attempts_per_minute: int = 10
     introspection: bool | None = None
@@ -92,6 +105,33 @@ class Settings(BaseSettings):
     """Whether the playground is served. Unset: everywhere but in production."""
     sandbox_in_production: bool = False
     """Whether `local` may run trainings where ENVIRONMENT=production."""
+
+    replicate_api_token: SecretStr = SecretStr("")
+    """The operator's key at Replicate. Empty: runs there need a connected account of the user's."""
+    runpod_api_key: SecretStr = SecretStr("")
+    """The operator's key at RunPod; empty as above."""
+    astria_api_key: SecretStr = SecretStr("")
+    """The operator's key at Astria; empty as above."""
+    e2b_api_key: SecretStr = SecretStr("")
+    """The operator's key at E2B; empty as above."""
+    replicate_base_url: Address = "https://api.replicate.com"
+    """Where Replicate, or its simulator, answers."""
+    runpod_base_url: Address = Field(
+        default="https://api.runpod.io", validation_alias=AliasChoices("RUNPOD_BASE_URL", "RUNPOD_API_BASE_URL")
+    )
+    """Where RunPod, or its simulator, answers. RUNPOD_API_BASE_URL, as RunPod's own package calls it, is read too."""
+    astria_base_url: Address = "https://api.astria.ai"
+    """Where Astria, or its simulator, answers."""
+    e2b_base_url: Address = Field(
+        default="https://api.e2b.app", validation_alias=AliasChoices("E2B_BASE_URL", "E2B_API_URL")
+    )
+    """Where E2B, or its simulator, answers. E2B_API_URL, as E2B's own package calls it, is read too."""
+    e2b_app_url_pattern: str = "https://{port}-{id}.e2b.app"
+    """Where a port of a sandbox at E2B is reached."""
+    runpod_image: str = "runpod/pytorch:2.1.0-py3.10-cuda11.8.0-devel-ubuntu22.04"
+    """The image of pods whose run names none."""
+    simulators_url: Address = ""
+    """Where `runwire simulate` answers, for runs in test mode. Empty: no test mode."""
 
     @cached_property
     def own_url(self) -> str:
@@ -125,6 +165,44 @@ class Settings(BaseSettings):
             return tuple(key.get_secret_value() for key in self.secret_keys)
         return (_kept_key(self.data_dir / "secret_key"),)
 
+    def encryption_keys_or_kept(self) -> tuple[str, ...]:
+        """The keys that stored credentials are encrypted with. Outside production one is made once and kept in
+        DATA_DIR; in production there is none unless it is given, and storing a credential is refused (`db.vault`)."""
+        if self.encryption_keys or self.is_production:
+            return tuple(key.get_secret_value() for key in self.encryption_keys)
+        return (_kept_key(self.data_dir / "encryption_key"),)
+
+    def operator_key(self, provider: Provider) -> Secret | None:
+        """The operator's own key at a provider; None where they have none, and for LOCAL, which needs none."""
+        kept: dict[Provider, SecretStr] = {
+            Provider.REPLICATE: self.replicate_api_token,
+            Provider.RUNPOD: self.runpod_api_key,
+            Provider.ASTRIA: self.astria_api_key,
+            Provider.E2B: self.e2b_api_key,
+        }
+        text = kept[provider].get_secret_value().strip() if provider in kept else ""
+        return Secret(text) if text else None
+
+    def base_url_of(self, provider: Provider, *, test_mode: bool = False) -> str:
+        """Where a remote provider is asked; in test mode, where its simulator is. Empty where there is none."""
+        if test_mode:
+            is_simulated = self.simulators_url and provider is not Provider.LOCAL
+            return f"{self.simulators_url}/{provider.value.lower()}" if is_simulated else ""
+        return {
+            Provider.REPLICATE: self.replicate_base_url,
+            Provider.RUNPOD: self.runpod_base_url,
+            Provider.ASTRIA: self.astria_base_url,
+            Provider.E2B: self.e2b_base_url,
+        }.get(provider, "")
+
+    def reaches(self, provider: Provider, *, test_mode: bool = False) -> bool:
+        """Whether the provider, where it is asked, can reach PUBLIC_URL: for callbacks, data and reports.
+
+        False only for an address of this machine alone and a provider that is elsewhere."""
+        if provider is Provider.LOCAL or not is_loopback(urlsplit(self.own_url).hostname or ""):
+            return True
+        return is_loopback(urlsplit(self.base_url_of(provider, test_mode=test_mode)).hostname or "")
+
     def problems(self) -> list[str]:
         """What production does not accept, each with its cure."""
         found: list[str] = []
@@ -143,6 +221,13 @@ class Settings(BaseSettings):
             found.append("REDIS_URL is not set: give a Redis 6 or newer")
         if "*" in self.allowed_origins:
             found.append("ALLOWED_ORIGINS allows every origin: name the front ends")
+        if any(len(key.get_secret_value()) < SHORTEST_SECRET for key in self.encryption_keys):
+            cure = "make one with `openssl rand -base64 32`"
+            found.append(f"ENCRYPTION_KEYS holds a key shorter than 32 characters: {cure}")
+        for provider in Provider:
+            parts = urlsplit(self.base_url_of(provider))
+            if parts.scheme == "http" and not is_loopback(parts.hostname or ""):
+                found.append(f"{provider.value}_BASE_URL is not https: keys would travel in plain text")
         return found
 
     def checked(self) -> Self:

@@ -5,7 +5,7 @@ from enum import StrEnum
 
 from domain.errors import error_codes
 
-ROOMS = ("account", "ai_model", "dataset", "deployment", "journal", "training")
+ROOMS = ("account", "ai_model", "callback", "dataset", "deployment", "integration", "journal", "training")
 
 for _room in ROOMS:
     importlib.import_module(f"domain.{_room}.errors")

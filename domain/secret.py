@@ -44,12 +44,15 @@ _TOKEN = re.compile(
     r"(?P<keep>[?&](?:token|access_token)=)[^&\s\"']+"
     r"|(?P<bearer>[Bb]earer\s+)[A-Za-z0-9._~+/=-]{16,}"
     r"|\b(?P<kind>rwk_|rwg_|rwp_|rwr_|rws_)[A-Za-z0-9_-]{8,}"
+    # Providers' keys, and those of their simulators. Words like `sd_xl_base_1` and `e2b_code_interpreter` are none.
+    r"|\b(?P<theirs>r8_|rpa_|sd_|e2b_)(?:sim_[A-Za-z0-9._-]+|[A-Za-z0-9]{16,})"
     r"|(?P<jwt>\beyJ)[A-Za-z0-9_-]{8,}\.[A-Za-z0-9_-]+\.[A-Za-z0-9_-]+"
 )
 
 
 def masked(text: str) -> str:
-    """The text with everything that looks like one of our tokens replaced, for logs and trainers' output."""
+    """The text with everything that looks like a token of ours or a provider's key replaced, for logs and trainers'
+    output."""
     return _TOKEN.sub(lambda found: next((group for group in found.groups() if group), "") + "•••", text)
 
 

@@ -56,6 +56,8 @@ class Viewer:
     locale: Locale = Locale.EN
     run_id: UUID | None = None
     """Set for a stream token or a pod that may see one run only."""
+    test_mode: bool = False
+    """Whether the runs that they start are played by simulators, as an API key of test mode wants it."""
 
     @classmethod
     def nobody(cls, locale: Locale = Locale.EN) -> "Viewer":

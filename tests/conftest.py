@@ -103,7 +103,7 @@ def clock() -> FixedClock:
 @pytest.fixture
 def settings(tmp_path: Path, database_url: str, redis_url: str, monkeypatch: pytest.MonkeyPatch) -> Settings:
     """A process's settings, on the test's own database, Redis and data folder, whatever the environment says."""
-    for name in Settings.model_fields:
+    for name in (*Settings.model_fields, "runpod_api_base_url", "e2b_api_url"):
         monkeypatch.delenv(name.upper(), raising=False)
     return Settings(
         environment="test",

@@ -87,7 +87,7 @@ def table(heading: str) -> list[tuple[str, ...]]:
 
 def shown(default: Any) -> str:
     """A default as the table writes it: as it would stand in the environment; a dash for an empty one."""
-    if default in ("", (), None):
+    if default in ((), None) or not str(default):  # the text of an empty secret is empty too
         return "–"
     return f"`{str(default).lower() if isinstance(default, bool) else default}`"
 

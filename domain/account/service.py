@@ -9,6 +9,7 @@ from sqlalchemy.exc import IntegrityError
 from sqlmodel import col, select
 
 from domain.account import queries
+from domain.account.audit import note
 from domain.account.errors import (
     BadExpiry,
     EmailTaken,
@@ -20,7 +21,7 @@ from domain.account.errors import (
     TooManyApiKeys,
 )
 from domain.account.inputs import Device, NewAccount, checked_name
-from domain.account.model import ApiKey, AuditEntry, RefreshToken, User, UserSession
+from domain.account.model import ApiKey, RefreshToken, User, UserSession
 from domain.base import new_id
 from domain.events import time_text
 from domain.secret import Secret, digest_of, new_token
@@ -85,7 +86,7 @@ async def sign_up(
             raise EmailTaken from None
         raise
     opened = await _open_session(work, user, device, lifetime)
-    _note(work, user.id, "account.signed_up", credential_id=opened.session.id, subject_id=user.id)
+    note(work, user.id, "account.signed_up", credential_id=opened.session.id, subject_id=user.id)
     return opened
 
 
@@ -97,7 +98,7 @@ async def sign_in(
     if new_hash is not None:
         user.password_hash = new_hash
     opened = await _open_session(work, user, device, lifetime)
-    _note(work, user.id, "account.signed_in", credential_id=opened.session.id, subject_id=opened.session.id)
+    note(work, user.id, "account.signed_in", credential_id=opened.session.id, subject_id=opened.session.id)
     return opened
 
 
@@ -123,7 +124,7 @@ async def refresh_session(
     if token.used_at is not None:
         session.revoked_at = work.now
         session.revoked_because = REUSED
-        _note(work, user_id, "account.refresh_token_reused", credential_id=session.id, subject_id=session.id)
+        note(work, user_id, "account.refresh_token_reused", credential_id=session.id, subject_id=session.id)
         return ReuseFound(session.id)
     token.used_at = work.now
     session.last_used_at = work.now
@@ -139,7 +140,7 @@ async def revoke_session(work: UnitOfWork, viewer: Viewer, *, session_id: UUID) 
     if session.revoked_at is None:
         session.revoked_at = work.now
         session.revoked_because = REVOKED
-        _note(work, user_id, "account.session_revoked", credential_id=viewer.credential_id, subject_id=session.id)
+        note(work, user_id, "account.session_revoked", credential_id=viewer.credential_id, subject_id=session.id)
     return session
 
 
@@ -176,7 +177,7 @@ async def create_api_key(
         expires_at=expires_at,
     )
     work.session.add(key)
-    _note(
+    note(
         work,
         user_id,
         "account.api_key_created",
@@ -193,7 +194,7 @@ async def revoke_api_key(work: UnitOfWork, viewer: Viewer, *, key_id: UUID) -> A
     key = await queries.api_key_of(work.session, user_id, key_id, lock=True)
     if key.revoked_at is None:
         key.revoked_at = work.now
-        _note(work, user_id, "account.api_key_revoked", credential_id=viewer.credential_id, subject_id=key.id)
+        note(work, user_id, "account.api_key_revoked", credential_id=viewer.credential_id, subject_id=key.id)
     return key
 
 
@@ -244,25 +245,3 @@ def _new_refresh_token(work: UnitOfWork, session: UserSession) -> Secret:
         )
     )
     return token
-
-
-def _note(
-    work: UnitOfWork,
-    user_id: UUID,
-    action: str,
-    *,
-    credential_id: UUID | None,
-    subject_id: UUID,
-    details: dict[str, object] | None = None,
-) -> None:
-    work.session.add(
-        AuditEntry(
-            id=new_id(),
-            created_at=work.now,
-            user_id=user_id,
-            action=action,
-            credential_id=credential_id,
-            subject_id=subject_id,
-            details=details or {},
-        )
-    )

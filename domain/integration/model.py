@@ -36,3 +36,8 @@ class Integration(Row, Owned, table=True):
     tested_at: datetime
     """When the provider last took or refused the key."""
     updated_at: datetime
+
+    @property
+    def binding(self) -> bytes:
+        """What its key is encrypted for: this row of this user, so that it opens nowhere else."""
+        return self.id.bytes + self.user_id.bytes
