@@ -34,3 +34,11 @@ class RemoveDatasetFile(Command):
 
     name: ClassVar[str] = "dataset.remove_file"
     dataset_id: UUID
+
+
+@dataclass(frozen=True, slots=True)
+class ApplyCallback(Command):
+    """Apply a callback that was kept: fold it into its run, or have the provider read again."""
+
+    name: ClassVar[str] = "callback.apply"
+    callback_id: UUID

@@ -190,3 +190,11 @@ class ExpiryBeyondYours(Forbidden):
 
     def __init__(self, latest: str) -> None:
         super().__init__(field=("expiresAt",), latest=latest)
+
+
+class OperatorOnly(Forbidden):
+    """What concerns the whole installation is for those who look after it."""
+
+    code = "OPERATOR_ONLY"
+    en = "Only an operator of this installation may do this; `python -m db operator` names one."
+    pt = "Só um operador desta instalação pode fazer isto; `python -m db operator` nomeia um."

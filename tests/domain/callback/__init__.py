@@ -1,0 +1,1 @@
+"""Tests of callbacks and of the tokens that scripts and providers come with."""
