@@ -6,7 +6,7 @@ The sweep over Postgres is the truth of what is due; a ring from arq only makes 
 import logging
 import secrets
 from collections.abc import Awaitable, Callable
-from datetime import timedelta
+from datetime import datetime, timedelta
 from uuid import UUID
 
 import anyio
@@ -44,6 +44,8 @@ class Runner:
         self.caretaker = caretaker
         self.bells: dict[UUID, anyio.Event] = {}
         """The runs looked after, each with the bell that wakes its caretaker."""
+        self.looked_at: dict[UUID, datetime] = {}
+        """When each was last begun to be looked at: a wish that came later is not overlooked when it is let go."""
         self.due = anyio.Event()
         self.failures: dict[UUID, int] = {}
         """How often looking after a run failed, one time after the other."""
@@ -98,6 +100,7 @@ class Runner:
     async def _care(self, run_id: UUID) -> None:
         """One run, until it ends, waits, or something unexpected happens; then the lease goes back."""
         seconds, release_seconds = 0.0, STOP_SECONDS
+        self.looked_at[run_id] = self.context.clock.now()
         try:
             seconds = await self.caretaker(self.context, run_id, lambda seconds: self._wait(run_id, seconds))
             self.failures.pop(run_id, None)
@@ -113,6 +116,7 @@ class Runner:
             self.bells.pop(run_id, None)
             with anyio.CancelScope(shield=True), anyio.move_on_after(release_seconds):
                 await self._release(run_id, seconds)
+            self.looked_at.pop(run_id, None)
 
     async def _stumbled(self, run_id: UUID, error_id: str) -> None:
         """A fault of ours. What fails again and again in the same run is that run's end, so that it does not hang."""
@@ -131,6 +135,7 @@ class Runner:
         with anyio.move_on_after(seconds):
             await self.bells[run_id].wait()
         self.bells[run_id] = anyio.Event()
+        self.looked_at[run_id] = self.context.clock.now()
 
     async def _renew(self) -> None:
         while True:
@@ -161,6 +166,7 @@ class Runner:
                         worker_id=self.context.worker_id,
                         run_id=run_id,
                         next_check_at=self.context.clock.now() + timedelta(seconds=seconds),
+                        looked_at=self.looked_at.get(run_id) or self.context.clock.now(),
                     )
             except Unavailable:
                 logger.warning("A lease was not given back; it is tried again.", extra={"run_id": str(run_id)})

@@ -5,6 +5,7 @@ may die anywhere, and two may look after one run: whatever they find goes throug
 """
 
 import logging
+import random
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -13,41 +14,42 @@ from uuid import UUID
 import anyio
 
 from domain.ai_model.model import AIModel
-from domain.dataset import service as dataset
-from domain.dataset.model import Dataset
 from domain.deployment import service as deployment
 from domain.errors import Unavailable
-from domain.secret import Secret
 from domain.training import queries, service
+from domain.training.budget import seconds_left, spent_by_now
 from domain.training.model import RunAttempt, TrainingRun
 from domain.training.report import Report
 from domain.training.service import NoFreeSlot
 from domain.training.status import EndReason, Provider, ReportSource, RunStatus
 from jobs.context import JobContext
 from jobs.deploying import DeploymentFailed, bring_up
+from jobs.ending import end_resource_of
+from jobs.ordering import order_of, position_of, trainer_of
 from jobs.providers.base import (
-    DatasetOrder,
-    Position,
+    NoCapacity,
     ProviderBusy,
     ProviderLost,
     ProviderRefused,
+    RemoteTrainer,
+    Started,
     Trainer,
-    TrainingOrder,
 )
+from jobs.retry import CAPACITY_SECONDS, CAPACITY_TRIES, STOPPING
 
 logger = logging.getLogger("runwire.jobs")
 
-LOOK_SECONDS = 0.25
-"""Between two looks at a run whose provider is this machine."""
 DEPLOY_RETRY_SECONDS = 2.0
 CANCEL_LOOK_SECONDS = 0.5
 """How often a run that is being deployed is looked at for a wish to cancel it."""
-
-
 WAITING_SECONDS = 1.0
 """How often a run that waits for a free slot is looked at."""
 SILENCE_SECONDS = 2.0
 """How often a training that says nothing is written down as still there."""
+LET_GO_SECONDS = 1.0
+"""A run that is not looked at again for so long is let go meanwhile; whoever sweeps then goes on with it."""
+OVERTIME_SECONDS = 60.0
+"""What a training may go on beyond its time limit until we stop it ourselves; scripts of ours stop before."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,103 +82,166 @@ async def look_at(context: JobContext, run_id: UUID) -> Look:
         attempt = await queries.attempt_of(work.session, run_id, run.attempt) if run else None
     if run is None or attempt is None or run.status.is_final:
         return Look(None)
-    trainer = context.trainers.get(run.provider)
-    if trainer is None:
-        await _give_up(context, run_id, EndReason.PROVIDER_REFUSED, f"{run.provider} is not available here.")
-        return Look(None)
     try:
-        if run.status is RunStatus.CANCELING:
-            return await _stop(context, run, attempt, trainer)
         if run.status is RunStatus.DEPLOYING:
+            await end_resource_of(context, attempt.tag)
             return await _deploy(context, run)
+        trainer = await trainer_of(context, run, attempt)
+        if run.status is RunStatus.CANCELING or run.stop_reason is not None:
+            return await _stop(context, run, attempt, trainer)
         if attempt.reference is None:
             return await _start(context, run, trainer)
         return await _ask(context, run, attempt, trainer)
+    except NoCapacity as error:
+        return await _look_elsewhere(context, run, attempt, error)
     except ProviderBusy as error:
         if run.status is RunStatus.QUEUED and _waited(context, run) > context.settings.queue_limit_seconds:
             await _give_up(context, run_id, EndReason.QUEUE_TIMED_OUT, str(error))
             return Look(None)
-        return Look(error.retry_after_seconds, let_go=run.status is RunStatus.QUEUED)
+        return Look(error.retry_after_seconds, let_go=error.retry_after_seconds >= LET_GO_SECONDS)
     except NoFreeSlot:
         if _waited(context, run) > context.settings.queue_limit_seconds:
             await _give_up(context, run_id, EndReason.QUEUE_TIMED_OUT)
             return Look(None)
         return Look(WAITING_SECONDS, let_go=True)
     except ProviderRefused as error:
+        if run.status is RunStatus.CANCELING or run.stop_reason is not None:
+            # Its end is not confirmed: the reaper goes on asking, and shows what the provider says.
+            logger.warning("A provider refuses to end a training.", extra={"run_id": str(run_id)})
+            return Look(STOPPING.longest_seconds, let_go=True)
         await _give_up(context, run_id, EndReason.PROVIDER_REFUSED, str(error))
         return Look(None)
 
 
 async def _start(context: JobContext, run: TrainingRun, trainer: Trainer) -> Look:
     async with context.begin() as work:
-        attempt = await service.begin_attempt(work, run.id, slots=_slots(context))
-    if attempt is None:
+        begun = await service.begin_attempt(work, run.id, slots=_slots(context))
+    if begun is None:
         return Look(0)
-    reference = await trainer.find(attempt.tag)
-    if reference is None:
-        reference = await trainer.start(await _order(context, run, attempt))
+    attempt = begun.attempt
+    started: Started | None = None
+    if begun.may_exist:
+        started = await trainer.find(attempt.tag)
+    if started is None:
+        if await _is_too_dear(context, run, attempt, trainer):
+            return Look(None)
+        started = await trainer.start(await order_of(context, run, attempt))
     async with context.begin() as work:
-        await service.note_started(work, run.id, attempt=attempt.number, reference=reference)
+        await service.note_started(
+            work,
+            run.id,
+            attempt=attempt.number,
+            reference=started.reference,
+            url=started.url,
+            price_micros_per_hour=started.price_micros_per_hour,
+        )
     return Look(0)
 
 
-async def _order(context: JobContext, run: TrainingRun, attempt: RunAttempt) -> TrainingOrder:
-    settings = context.settings
-    data: DatasetOrder | None = None
-    if run.dataset_id is not None:
-        async with context.begin() as work:
-            row = await work.session.get(Dataset, run.dataset_id)
-            _, token = await dataset.grant_download(
-                work, run=run, attempt=attempt.number, seconds=settings.grant_seconds
-            )
-        if row is None or row.sha256 is None:
-            raise ProviderRefused("The dataset is gone.")
-        data = _dataset_order(settings.own_url, row, token)
-    return TrainingOrder(
-        tag=attempt.tag,
-        run_id=run.id,
-        attempt=attempt.number,
-        recipe=run.recipe or "",
-        hyperparameters=run.hyperparameters,
-        dataset=data,
-        time_limit_seconds=run.time_limit_seconds,
-        memory_limit_bytes=settings.local_memory_bytes,
-        disk_limit_bytes=settings.local_disk_bytes,
-    )
+async def _is_too_dear(context: JobContext, run: TrainingRun, attempt: RunAttempt, trainer: Trainer) -> bool:
+    """Whether a flat price passes the run's budget, so that it must not even be started; then the run is over."""
+    if run.budget_micros is None or run.test_mode or not isinstance(trainer, RemoteTrainer):
+        return False
+    gpu_types = [attempt.gpu_type] if attempt.gpu_type else []
+    quotes = await trainer.quotes(gpu_types, run.hyperparameters)
+    dearest = max((quote.flat_micros or 0 for quote in quotes), default=0)
+    if run.cost_micros + dearest <= run.budget_micros:
+        return False
+    message = f"It costs {dearest / 1e6:.2f} dollars, and the budget leaves less."
+    await _give_up(context, run.id, EndReason.OUT_OF_BUDGET, message)
+    return True
 
 
-def _dataset_order(url: str, row: Dataset, token: Secret) -> DatasetOrder:
-    assert row.sha256 is not None
-    return DatasetOrder(
-        url=f"{url}/datasets/download", token=token, format=row.format.value, bytes=row.bytes, sha256=row.sha256
-    )
+async def _look_elsewhere(context: JobContext, run: TrainingRun, attempt: RunAttempt, error: NoCapacity) -> Look:
+    """No free machine: a few more tries, then the next choice, then the end."""
+    if attempt.reference is not None:
+        return Look(error.retry_after_seconds, let_go=True)
+    async with context.begin() as work:
+        again = await service.note_no_capacity(
+            work, run.id, attempt=attempt.number, message=str(error), most_tries=CAPACITY_TRIES
+        )
+    return Look(random.uniform(*CAPACITY_SECONDS), let_go=True) if again else Look(0)
 
 
 async def _ask(context: JobContext, run: TrainingRun, attempt: RunAttempt, trainer: Trainer) -> Look:
     assert attempt.reference is not None
     now = context.clock.now()
+    position = position_of(run, attempt)
     try:
-        position = Position(offset=attempt.log_offset, attempt=attempt.number)
         report = await trainer.report(attempt.reference, position, now)
     except ProviderLost as error:
         report = Report(source=ReportSource.POLL, attempt=attempt.number, at=now, suspicion=str(error))
-    if report.says_nothing and not _is_due(run, now):
-        return Look(LOOK_SECONDS)
+    if report.says_nothing and report.cost_micros is None and not _is_due(run, now):
+        return Look(_pause(run, attempt, trainer, now))
     async with context.begin() as work:
         after = await service.record(work, run.id, report)
-    if after is None or after.status.is_final:
-        return Look(None)
-    moved_on = after.attempt != run.attempt or after.status is not run.status
-    more = report.log is not None and bool(report.log.lines)
-    return Look(0 if moved_on else LOOK_SECONDS if not more else LOOK_SECONDS / 2)
+    if after is None or after.status.is_final or after.status is RunStatus.DEPLOYING:
+        await end_resource_of(context, attempt.tag)
+        return Look(None if after is None or after.status.is_final else 0)
+    if after.attempt != run.attempt or after.status is not run.status:
+        return Look(0)
+    pause = _pause(after, attempt, trainer, now)
+    if await _is_over_a_limit(context, after, attempt, trainer):
+        return Look(0)
+    if report.log is not None and report.log.lines:
+        pause = min(pause, trainer.pace.first_seconds / 2 if trainer.pace.first_seconds < LET_GO_SECONDS else pause)
+    return Look(pause, let_go=pause >= LET_GO_SECONDS)
+
+
+def _pause(run: TrainingRun, attempt: RunAttempt, trainer: Trainer, now: datetime) -> float:
+    """Until the next look: by the age of the attempt, and before its budget is used up."""
+    begun = attempt.started_at or now
+    pause = trainer.pace.seconds_at((now - begun).total_seconds())
+    if run.budget_micros is not None and attempt.price_micros_per_hour > 0 and not run.test_mode:
+        left = seconds_left(run.budget_micros, run.cost_micros, attempt.price_micros_per_hour)
+        pause = max(0.0, min(pause, left))
+    return pause
+
+
+async def _is_over_a_limit(context: JobContext, run: TrainingRun, attempt: RunAttempt, trainer: Trainer) -> bool:
+    """Whether the run must be stopped now; then that is begun."""
+    now = context.clock.now()
+    reason: EndReason | None = None
+    message = ""
+    if run.budget_micros is not None:
+        async with context.begin() as work:
+            resource = await queries.resource_of_tag(work.session, attempt.tag)
+        since = (now - resource.cost_at).total_seconds() if resource is not None and resource.cost_at else 0.0
+        counts = trainer.bills_from_creation or run.started_at is not None
+        price = attempt.price_micros_per_hour if counts else 0
+        spent = spent_by_now(run.cost_micros, price, since)
+        if seconds_left(run.budget_micros, spent, price) <= 0:
+            reason = EndReason.OUT_OF_BUDGET
+            message = f"It had cost {spent / 1e6:.4f} of {run.budget_micros / 1e6:.4f} dollars."
+    limit = run.time_limit_seconds + OVERTIME_SECONDS
+    if run.started_at is not None and (now - run.started_at).total_seconds() > limit:
+        reason = EndReason.TIMED_OUT
+        message = f"It went on for more than {run.time_limit_seconds} seconds."
+    begun = attempt.started_at
+    preparing = context.settings.preparing_limit_seconds
+    if run.started_at is None and begun is not None and (now - begun).total_seconds() > preparing:
+        reason = EndReason.PROVIDER_ERROR
+        message = f"The provider did not begin within {preparing} seconds."
+    if reason is None:
+        return False
+    async with context.begin() as work:
+        await service.stop_run(work, run.id, reason, message)
+    return True
 
 
 async def _stop(context: JobContext, run: TrainingRun, attempt: RunAttempt, trainer: Trainer) -> Look:
-    """Canceled is written when the provider confirms that nothing is left, and not before."""
-    reference = attempt.reference or await trainer.find(attempt.tag)
+    """The end is written when the provider confirms that nothing is left, and not before."""
+    reference = attempt.reference
+    if reference is None:
+        found = await trainer.find(attempt.tag)
+        reference = found.reference if found is not None else None
     if reference is not None and not await _stopped(trainer, reference):
-        return Look(1.0)
-    await _give_up(context, run.id, EndReason.CANCELED_BY_USER)
+        return Look(STOPPING.first_seconds)
+    await end_resource_of(context, attempt.tag, is_gone=True)
+    if run.status is RunStatus.CANCELING or run.stop_reason is None:
+        await _give_up(context, run.id, EndReason.CANCELED_BY_USER)
+    else:
+        await _give_up(context, run.id, run.stop_reason, run.stop_message)
     return Look(None)
 
 
@@ -196,7 +261,7 @@ async def _deploy(context: JobContext, run: TrainingRun) -> Look:
         model = await work.session.get(AIModel, locked.model_id)
         assert model is not None
         app = await deployment.app_of_model(work, model)
-        row = await deployment.begin_deployment(work, app, locked, locked.provider)
+        row = await deployment.begin_deployment(work, app, locked, Provider.LOCAL)
     try:
         live = await _while_deploying(context, run.id, lambda: bring_up(context, row.id))
     except DeploymentFailed as error:

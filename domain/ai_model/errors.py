@@ -1,6 +1,6 @@
 """What the ai_model room refuses."""
 
-from domain.errors import Conflict, Invalid
+from domain.errors import Conflict, Invalid, Unavailable
 from domain.training.status import Provider
 
 
@@ -43,3 +43,25 @@ class ModelIsDeploying(Conflict):
 
     def __init__(self) -> None:
         super().__init__(retry_after_seconds=5)
+
+
+class BadVersion(Invalid):
+    """Nothing that a provider would call a model."""
+
+    code = "BAD_PROVIDER_VERSION"
+    en = "'providerVersion' must be 1 to {most} printable characters: the provider's own name of the model."
+    pt = "'providerVersion' deve ter de 1 a {most} caracteres imprimíveis: o nome que o provedor dá ao modelo."
+
+    def __init__(self, most: int) -> None:
+        super().__init__(field=("providerVersion",), most=most)
+
+
+class ProviderNotReadable(Unavailable):
+    """The provider did not answer in time."""
+
+    code = "PROVIDER_NOT_READABLE"
+    en = "{provider} could not be read just now; try again in a few seconds."
+    pt = "Não foi possível ler {provider} agora; tente de novo em alguns segundos."
+
+    def __init__(self, provider: Provider) -> None:
+        super().__init__(retry_after_seconds=10, provider=provider.value)

@@ -1,6 +1,7 @@
 """What is asked about models. Every question of a viewer begins with what they may see."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from uuid import UUID
 
 from sqlmodel import col, select
@@ -11,7 +12,7 @@ from domain.account.model import User
 from domain.ai_model.model import AIModel
 from domain.errors import NotFound
 from domain.paging import PageOf, page_of
-from domain.training.model import TrainingRun
+from domain.training.model import RunAttempt, TrainingRun
 from domain.training.status import ACTIVE, Provider, RunStatus
 from domain.viewer import Scope, Viewer
 
@@ -72,6 +73,35 @@ async def is_being_deployed(session: AsyncSession, model_id: UUID) -> bool:
     """Whether a run of the model is in DEPLOYING."""
     statement = select(TrainingRun.id).where(
         TrainingRun.model_id == model_id, TrainingRun.status == RunStatus.DEPLOYING
+    )
+    return (await session.exec(statement.limit(1))).first() is not None
+
+
+@dataclass(frozen=True, slots=True)
+class RemoteAttempt:
+    """The latest try at training a model at a remote provider."""
+
+    run: TrainingRun
+    attempt: RunAttempt
+
+
+async def latest_remote_attempt(session: AsyncSession, model_id: UUID) -> RemoteAttempt | None:
+    """Where and with whose account the model was last trained elsewhere."""
+    statement = (
+        select(TrainingRun, RunAttempt)
+        .join(RunAttempt, col(RunAttempt.run_id) == TrainingRun.id)
+        .where(TrainingRun.model_id == model_id, RunAttempt.provider != Provider.LOCAL)
+        .order_by(col(RunAttempt.id).desc())
+        .limit(1)
+    )
+    found = (await session.exec(statement)).first()
+    return RemoteAttempt(*found) if found is not None else None
+
+
+async def is_reference_of(session: AsyncSession, user_id: UUID, provider: Provider, references: Sequence[str]) -> bool:
+    """Whether one of these is what a provider calls a training of the user's."""
+    statement = select(RunAttempt.id).where(
+        RunAttempt.user_id == user_id, RunAttempt.provider == provider, col(RunAttempt.reference).in_(references)
     )
     return (await session.exec(statement.limit(1))).first() is not None
 

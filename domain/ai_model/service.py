@@ -4,7 +4,7 @@ from typing import Any
 from uuid import UUID
 
 from domain.ai_model import queries
-from domain.ai_model.errors import BadModelName, VersionNotSupported
+from domain.ai_model.errors import BadModelName
 from domain.ai_model.model import AIModel, AIModelStatus
 from domain.base import new_id
 from domain.commands import CheckRun
@@ -15,6 +15,7 @@ from domain.events import time_text
 from domain.journal.service import append_feed_event
 from domain.training import queries as training
 from domain.training.model import TrainingRun
+from domain.training.report import HostedModel
 from domain.training.status import EndReason, Provider, RunStatus
 from domain.viewer import Scope, Viewer
 from domain.work import UnitOfWork
@@ -64,6 +65,38 @@ async def follow_run(work: UnitOfWork, run: TrainingRun) -> None:
     await _announce(work, model, before)
 
 
+async def keep_hosted(work: UnitOfWork, run: TrainingRun, hosted: HostedModel) -> None:
+    """The run left a model that stays at its provider: the model's version from now on, unless a newer run left one."""
+    await work.session.flush()
+    await queries.lock_owner(work.session, run.user_id)
+    model = await queries.locked_model(work.session, run.model_id)
+    if model is None or (model.trained_run_id is not None and run.id < model.trained_run_id):
+        return
+    model.provider, model.provider_version, model.model_url = run.provider, hosted.version, hosted.url
+    model.trained_run_id, model.trained_at = run.id, work.now
+
+
+async def attach_version(
+    work: UnitOfWork, viewer: Viewer, *, model_id: UUID, provider: Provider, version: str, url: str | None
+) -> AIModel:
+    """A model that finished at its provider without being recorded here is this model's version from now on.
+
+    Whoever calls has read it from the provider with the owner's credential. Raises `NotFound`."""
+    user_id = viewer.require(Scope.MODELS_WRITE)
+    await queries.lock_owner(work.session, user_id)
+    await queries.model_of(work.session, viewer, model_id)
+    model = await queries.locked_model(work.session, model_id)
+    assert model is not None
+    before = model.status
+    model.provider, model.provider_version, model.model_url = provider, version, url
+    model.trained_at = model.updated_at = work.now
+    leading = await queries.newest_run(work.session, model.id, active=True)
+    if leading is None:
+        model.status, model.progress, model.error_message = AIModelStatus.READY, 100.0, None
+    await _announce(work, model, before)
+    return model
+
+
 async def follow_deployment(work: UnitOfWork, deployment: Deployment) -> None:
     """A model that was trained but could not be deployed is READY once it answers after all."""
     await queries.lock_owner(work.session, deployment.user_id)
@@ -78,14 +111,10 @@ async def follow_deployment(work: UnitOfWork, deployment: Deployment) -> None:
         await _announce(work, model, before)
 
 
-async def sync_model(work: UnitOfWork, viewer: Viewer, *, model_id: UUID, provider_version: str | None) -> AIModel:
-    """Have the provider of the model's current run read again now.
-
-    Raises `NotFound`, and `VersionNotSupported` where a version is named that no provider keeps."""
+async def sync_model(work: UnitOfWork, viewer: Viewer, *, model_id: UUID) -> AIModel:
+    """Have the provider of the model's current run read again now, by a worker. Raises `NotFound`."""
     viewer.require(Scope.MODELS_WRITE)
     model = await queries.model_of(work.session, viewer, model_id)
-    if provider_version is not None and await queries.providers_of(work.session, model.id) <= {Provider.LOCAL}:
-        raise VersionNotSupported(Provider.LOCAL)
     run = await training.locked_run(work.session, model.current_run_id) if model.current_run_id else None
     if run is not None and not run.status.is_final:
         run.next_check_at = work.now

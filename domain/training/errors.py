@@ -38,11 +38,16 @@ class IdempotencyKeyReused(Conflict):
 
 
 class ProviderNotAvailable(Unavailable):
-    """This installation cannot use that provider."""
+    """Nobody's account to do it with."""
 
     code = "PROVIDER_NOT_AVAILABLE"
-    en = "This installation cannot start runs on {provider} yet; use LOCAL."
-    pt = "Esta instalação ainda não pode iniciar execuções em {provider}; use LOCAL."
+    en = (
+        "This installation has no account at {provider}: connect one of your own with connectIntegration, or choose"
+        " another provider."
+    )
+    pt = (
+        "Esta instalação não tem conta em {provider}: conecte uma sua com connectIntegration ou escolha outro provedor."
+    )
 
     def __init__(self, provider: Provider) -> None:
         super().__init__(field=("provider",), provider=provider.value)
@@ -101,3 +106,63 @@ class TooManyRuns(LimitReached):
 
     def __init__(self, limit: int) -> None:
         super().__init__(limit=limit, retry_after_seconds=30)
+
+
+class PublicUrlNeeded(Unavailable):
+    """A provider elsewhere cannot reach an address of this machine."""
+
+    code = "PUBLIC_URL_NEEDED"
+    en = (
+        "{provider} must reach this installation for data, callbacks and metrics, but PUBLIC_URL ({url}) is an address"
+        " of this machine only: whoever operates it must set PUBLIC_URL to one that the internet reaches."
+    )
+    pt = (
+        "{provider} precisa alcançar esta instalação para dados, callbacks e métricas, mas PUBLIC_URL ({url}) é um"
+        " endereço só desta máquina: quem a opera deve definir PUBLIC_URL com um endereço acessível pela internet."
+    )
+
+    def __init__(self, provider: Provider, url: str) -> None:
+        super().__init__(field=("provider",), provider=provider.value, url=url)
+
+
+class SimulatorsNotRunning(Unavailable):
+    """Test mode without simulators."""
+
+    code = "SIMULATORS_NOT_RUNNING"
+    en = "This installation has no simulators, so that nothing can be started in test mode: set SIMULATORS_URL."
+    pt = "Esta instalação não tem simuladores, então nada pode ser iniciado em modo de teste: defina SIMULATORS_URL."
+
+
+class ScenarioNeedsTestMode(Invalid):
+    """Real providers play no scenarios."""
+
+    code = "SCENARIO_NEEDS_TEST_MODE"
+    en = "Only an API key of test mode may choose a scenario; leave it out, or use such a key."
+    pt = "Só uma chave de API em modo de teste pode escolher um cenário; omita-o ou use uma chave dessas."
+
+    def __init__(self) -> None:
+        super().__init__(field=("scenario",))
+
+
+class IntegrationNotUsable(Invalid):
+    """The credential is for another provider, or does not work any more."""
+
+    code = "INTEGRATION_NOT_USABLE"
+    en = "This credential cannot be used for {provider}; connect it again with connectIntegration, or choose another."
+    pt = (
+        "Esta credencial não pode ser usada para {provider}; conecte-a de novo com connectIntegration ou escolha outra."
+    )
+
+    def __init__(self, provider: Provider) -> None:
+        super().__init__(field=("integrationId",), provider=provider.value)
+
+
+class CannotServe(Unavailable):
+    """Models of this kind would be served by us, and this installation serves none."""
+
+    code = "CANNOT_SERVE"
+    en = "This installation puts no models online; start the run with deploy: false."
+    pt = "Esta instalação não coloca modelos no ar; inicie a execução com deploy: false."
+
+    def __init__(self) -> None:
+        super().__init__(field=("deploy",))

@@ -4,7 +4,8 @@
 - Within an attempt status, stage and progress only rise; so reports may come late, twice and in any order.
 - Only a provider's or script's own word (an outcome) ends an attempt. Silence makes it suspect; any word clears that.
 - While CANCELING every end is CANCELED.
-- An attempt whose work is gone without a word is followed by another one, as often as the run may try.
+- An attempt whose work is gone without a word is followed by another one, as often as the run may try; one that
+  found no free machine by an attempt with the next of the run's choices.
 """
 
 from dataclasses import dataclass, replace
@@ -42,6 +43,8 @@ class Rules:
 
     deploy: bool
     may_try_again: bool
+    has_next_choice: bool = False
+    """Whether another GPU type or provider may be tried where there is no free machine."""
 
 
 def fold(standing: Standing, report: Report, rules: Rules) -> Standing:
@@ -80,11 +83,12 @@ def _advance(standing: Standing, report: Report) -> Standing:
     known = progress.overall(report.percent) if report.percent is not None else progress.reached(stage)
     if standing.progress_estimated and status is RunStatus.TRAINING and standing.started_at is not None:
         # No word about progress yet: time is all there is to go by.
-        known = max(known, progress.estimated((report.at - standing.started_at).total_seconds(), report.eta_seconds))
+        elapsed = (report.at - standing.started_at).total_seconds()
+        known = max(known, progress.estimated(elapsed, _expected_seconds(report, elapsed)))
     eta = report.eta_seconds if report.percent is not None or report.eta_seconds is not None else standing.eta_seconds
     started = standing.started_at
     if status is RunStatus.TRAINING and started is None:
-        started = report.at
+        started = report.began_at or report.at
     return replace(
         standing,
         status=status,
@@ -94,6 +98,13 @@ def _advance(standing: Standing, report: Report) -> Standing:
         eta_seconds=None if stage.rank > RunStage.TRAINING.rank else eta,
         started_at=started,
     )
+
+
+def _expected_seconds(report: Report, elapsed_seconds: float) -> float | None:
+    """How long the whole training takes, by the provider's or the trainer's own words."""
+    if report.expected_seconds is not None or report.eta_seconds is None:
+        return report.expected_seconds
+    return elapsed_seconds + report.eta_seconds
 
 
 def _vanished(standing: Standing, rules: Rules) -> Standing:
@@ -109,13 +120,15 @@ def _ended(standing: Standing, report: Report, rules: Rules) -> Standing:
     assert outcome is not None
     if standing.status is RunStatus.CANCELING:
         return _final(standing, RunStatus.CANCELED, EndReason.CANCELED_BY_USER, None)
+    if outcome.end_reason is EndReason.NO_CAPACITY and rules.has_next_choice:
+        return replace(standing, attempt_over=True, end_reason=outcome.end_reason, error_message=outcome.message)
     if not outcome.succeeded:
         if standing.status is RunStatus.DEPLOYING and report.source is not ReportSource.WORKER:
             return standing  # the trainer had its word before: this is an older one that comes late
         status = RunStatus.CANCELED if outcome.end_reason in CANCELED_REASONS else RunStatus.FAILED
         return _final(standing, status, outcome.end_reason, outcome.message)
     proved = report.source is ReportSource.WORKER
-    if rules.deploy and not proved:
+    if rules.deploy and not proved and report.hosted is None:
         return replace(
             standing,
             status=max(standing.status, RunStatus.DEPLOYING, key=lambda status: status.rank),

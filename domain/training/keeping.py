@@ -25,6 +25,8 @@ async def keep_log(work: UnitOfWork, run: TrainingRun, chunk: LogChunk) -> None:
     if attempt is None or attempt.log_offset != chunk.start or chunk.end <= chunk.start:
         return
     attempt.log_offset = chunk.end
+    if chunk.state:
+        attempt.log_state = dict(chunk.state)
     if not chunk.lines:
         return
     rows = [

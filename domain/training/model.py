@@ -83,6 +83,8 @@ class TrainingRun(Row, Owned, table=True):
     """Why we are stopping it, until the provider has confirmed; then it is the end reason."""
     stop_message: str | None = Field(default=None, sa_type=TEXT)
     attempt: int = 0
+    choice: int = 0
+    """Which of its choices the current attempt tries."""
     vanished: int = 0
     """How many attempts were gone without a word."""
     warned: list[str] = Field(default_factory=list, sa_type=TEXT_ARRAY)

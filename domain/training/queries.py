@@ -11,6 +11,7 @@ from sqlmodel import col, func, select
 from sqlmodel.ext.asyncio.session import AsyncSession
 from sqlmodel.sql.expression import SelectOfScalar
 
+from domain.deployment.model import Resource
 from domain.errors import NotFound
 from domain.paging import PageOf, page_of
 from domain.sql import plain
@@ -120,6 +121,11 @@ async def attempts_of(session: AsyncSession, run_ids: Sequence[UUID]) -> Sequenc
     return (await session.exec(statement)).all()
 
 
+async def resource_of_tag(session: AsyncSession, tag: str) -> Resource | None:
+    """What the attempt of that tag has at its provider."""
+    return (await session.exec(select(Resource).where(Resource.tag == tag))).one_or_none()
+
+
 async def artifact_of(session: AsyncSession, run_id: UUID) -> Artifact | None:
     """The run's newest artifact."""
     statement = select(Artifact).where(Artifact.run_id == run_id).order_by(col(Artifact.id).desc()).limit(1)
@@ -221,11 +227,18 @@ async def renew_leases(
     return set((await session.exec(statement)).scalars())
 
 
-async def release(session: AsyncSession, *, worker_id: UUID, run_id: UUID, next_check_at: datetime) -> None:
-    """Let go of a run until then."""
+async def release(
+    session: AsyncSession, *, worker_id: UUID, run_id: UUID, next_check_at: datetime, looked_at: datetime
+) -> None:
+    """Let go of a run until then; a wish to look at it now that came since it was last looked at stays."""
+    due = col(TrainingRun.next_check_at)
     statement = (
         sa.update(TrainingRun)
         .where(col(TrainingRun.id) == run_id, col(TrainingRun.lease_owner) == worker_id)
-        .values(lease_owner=None, lease_until=None, next_check_at=next_check_at)
+        .values(
+            lease_owner=None,
+            lease_until=None,
+            next_check_at=sa.case((due > looked_at, sa.func.least(due, next_check_at)), else_=next_check_at),
+        )
     )
     await session.exec(statement)

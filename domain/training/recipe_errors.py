@@ -5,6 +5,7 @@ from typing import Any, ClassVar
 
 from domain.errors import Invalid
 from domain.training.recipe_list import RECIPES, Parameter, ParameterKind, Recipe
+from domain.training.status import Provider
 
 FEWEST_ROWS = 10
 MOST_SHOWN = 20
@@ -15,6 +16,7 @@ _KIND_WORDS = {
     ParameterKind.BOOL: ("true or false", "verdadeiro ou falso"),
     ParameterKind.INT_LIST: ("a list of whole numbers", "uma lista de números inteiros"),
     ParameterKind.STR_LIST: ("a list of texts", "uma lista de textos"),
+    ParameterKind.OBJECT: ("a JSON object of at most 256 KB", "um objeto JSON de até 256 KB"),
 }
 
 
@@ -50,6 +52,40 @@ class UnknownHyperparameter(HyperparameterError):
     def __init__(self, recipe: Recipe, name: str) -> None:
         known = ", ".join(parameter.name for parameter in recipe.parameters)
         super().__init__(shown(name), recipe=recipe.name, known=known)
+
+
+class HyperparameterNeeded(HyperparameterError):
+    """The recipe cannot do without it."""
+
+    code = "HYPERPARAMETER_NEEDED"
+    en = "The recipe {recipe} needs the hyperparameter '{name}'."
+    pt = "A receita {recipe} precisa do hiperparâmetro '{name}'."
+
+    def __init__(self, recipe: Recipe, name: str) -> None:
+        super().__init__(name, recipe=recipe.name)
+
+
+class RecipeNotOnProvider(Invalid):
+    """Another provider than the recipe's."""
+
+    code = "RECIPE_NOT_ON_PROVIDER"
+    en = "The recipe {recipe} is not trained by {provider}. Who trains it: {known}."
+    pt = "A receita {recipe} não é treinada por {provider}. Quem a treina: {known}."
+
+    def __init__(self, recipe: Recipe, provider: Provider) -> None:
+        known = ", ".join(sorted(recipe.providers))
+        super().__init__(field=("recipe",), recipe=recipe.name, provider=provider.value, known=known)
+
+
+class DatasetFormatUnfit(Invalid):
+    """The recipe reads other formats."""
+
+    code = "DATASET_FORMAT_UNFIT"
+    en = "The recipe {recipe} reads {known}, and this dataset is {format}."
+    pt = "A receita {recipe} lê {known}, e este conjunto de dados é {format}."
+
+    def __init__(self, recipe: Recipe, format: str) -> None:
+        super().__init__(field=("datasetId",), recipe=recipe.name, known=", ".join(recipe.formats), format=format)
 
 
 class WrongType(HyperparameterError):

@@ -1,11 +1,14 @@
 """The recipes as data: what can be trained, from which data, with which hyperparameters.
 
-The programs that follow a recipe are `jobs/recipes/`; a hyperparameter's name here is the one they read.
+The programs that follow a recipe are `jobs/recipes/`; a hyperparameter's name here is the one they read. Recipes of
+remote trainers are followed by the provider's adapter in `jobs/providers/`.
 """
 
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
+
+from domain.training.status import Provider
 
 
 class ParameterKind(StrEnum):
@@ -17,6 +20,7 @@ class ParameterKind(StrEnum):
     BOOL = "BOOL"
     INT_LIST = "INT_LIST"
     STR_LIST = "STR_LIST"
+    OBJECT = "OBJECT"
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,6 +39,18 @@ class Parameter:
     choices: tuple[str, ...] = ()
     is_column: bool = False
     """Whether the value names columns of the dataset."""
+    is_required: bool = False
+
+
+class DatasetUse(StrEnum):
+    """What a recipe does with a dataset."""
+
+    TABLE = "TABLE"
+    """Learns from its rows; needs one."""
+    FILE = "FILE"
+    """Hands it over as it is; needs one."""
+    OPTIONAL = "OPTIONAL"
+    """Hands it over as it is, if there is one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,6 +65,14 @@ class Recipe:
     parameters: tuple[Parameter, ...]
     predicts_number: bool = False
     reads_text: bool = False
+    providers: frozenset[Provider] = frozenset({Provider.LOCAL, Provider.RUNPOD, Provider.E2B})
+    """Who can train it."""
+    dataset: DatasetUse = DatasetUse.TABLE
+
+    @property
+    def is_served_by_us(self) -> bool:
+        """Whether what it leaves is a model that we can put online; else it stays where it was trained."""
+        return self.dataset is DatasetUse.TABLE
 
     def parameter(self, name: str) -> Parameter | None:
         """The hyperparameter of that name."""
@@ -131,6 +155,138 @@ def _epochs(default: int) -> Parameter:
     return Parameter("epochs", ParameterKind.INT, words, default=default, minimum=1, maximum=10_000)
 
 
+_DESTINATION = (
+    Parameter(
+        "destination",
+        ParameterKind.STR,
+        "The model at Replicate that gets the new version, as owner/name. Without it: one is made for the run.",
+    ),
+    Parameter(
+        "hardware",
+        ParameterKind.STR,
+        "The hardware that a destination is made with, if it has to be made.",
+        default="gpu-t4",
+    ),
+    Parameter(
+        "visibility",
+        ParameterKind.STR,
+        "Who sees a destination that is made.",
+        default="private",
+        choices=("private", "public"),
+    ),
+    Parameter(
+        "billedHardware",
+        ParameterKind.STR,
+        "The hardware that the training runs on, by which its price is told.",
+        default="gpu-h100",
+    ),
+    Parameter("input", ParameterKind.OBJECT, "Further inputs of the trainer, as its page names them."),
+)
+REMOTE_RECIPES = (
+    Recipe(
+        "flux-lora",
+        "Fine-tunes the image model FLUX.1 on pictures, at Replicate.",
+        "Ajusta o modelo de imagens FLUX.1 com fotos, no Replicate.",
+        ("ZIP",),
+        (
+            Parameter(
+                "trainer",
+                ParameterKind.STR,
+                "The trainer, as owner/name or owner/name:version.",
+                default="ostris/flux-dev-lora-trainer",
+            ),
+            Parameter("triggerWord", ParameterKind.STR, "The word that stands for what is learned.", default="TOK"),
+            Parameter("steps", ParameterKind.INT, "Training steps.", default=1_000, minimum=3, maximum=6_000),
+            *_DESTINATION,
+        ),
+        providers=frozenset({Provider.REPLICATE}),
+        dataset=DatasetUse.FILE,
+    ),
+    Recipe(
+        "replicate-trainer",
+        "Runs any public trainer at Replicate.",
+        "Executa qualquer treinador público no Replicate.",
+        ("CSV", "JSONL", "ZIP"),
+        (
+            Parameter(
+                "trainer", ParameterKind.STR, "The trainer, as owner/name or owner/name:version.", is_required=True
+            ),
+            Parameter(
+                "datasetInput",
+                ParameterKind.STR,
+                "The trainer's input that takes the address of the dataset.",
+                default="input_images",
+            ),
+            *_DESTINATION,
+        ),
+        providers=frozenset({Provider.REPLICATE}),
+        dataset=DatasetUse.OPTIONAL,
+    ),
+    Recipe(
+        "image-tune",
+        "Tunes an image model to a person, a pet, a thing or a style, at Astria.",
+        "Ajusta um modelo de imagens a uma pessoa, um animal, um objeto ou um estilo, na Astria.",
+        ("ZIP",),
+        (
+            Parameter(
+                "className",
+                ParameterKind.STR,
+                "What the pictures show in a word: man, woman, cat, style.",
+                is_required=True,
+            ),
+            Parameter(
+                "baseTuneId",
+                ParameterKind.INT,
+                "The model to begin with; 1504944 is Flux1.dev.",
+                default=1_504_944,
+                minimum=1,
+                maximum=2**53 - 1,
+            ),
+            Parameter("modelType", ParameterKind.STR, "Astria's model_type, such as lora.", default="lora"),
+            Parameter("preset", ParameterKind.STR, "Astria's preset, such as flux-lora-portrait."),
+            Parameter(
+                "branch",
+                ParameterKind.STR,
+                "Astria's branch; fast is a free mock that trains nothing.",
+                default="flux1",
+            ),
+            Parameter(
+                "imageUrls",
+                ParameterKind.STR_LIST,
+                "Public addresses of the pictures, where no dataset has them.",
+                default=(),
+                most=200,
+            ),
+            Parameter("token", ParameterKind.STR, "The word that stands for what is learned."),
+            Parameter("faceCrop", ParameterKind.BOOL, "Whether faces are cut out first."),
+            Parameter("steps", ParameterKind.INT, "Training steps; best left out.", minimum=1, maximum=10_000),
+            Parameter(
+                "extra", ParameterKind.OBJECT, "Further fields of the tune, as Astria's documentation names them."
+            ),
+        ),
+        providers=frozenset({Provider.ASTRIA}),
+        dataset=DatasetUse.OPTIONAL,
+    ),
+    Recipe(
+        "command",
+        "Runs a command of yours at RunPod or in a sandbox at E2B; what it leaves in artifact/ is kept.",
+        "Executa um comando seu no RunPod ou em um sandbox na E2B; o que ele deixa em artifact/ é guardado.",
+        ("CSV", "JSONL", "ZIP"),
+        (
+            Parameter(
+                "command", ParameterKind.STR, "What to run, for bash. Data is at data/content.", is_required=True
+            ),
+            Parameter(
+                "requirements", ParameterKind.STR_LIST, "Packages to install first, for pip.", default=(), most=200
+            ),
+            Parameter("files", ParameterKind.OBJECT, "Text files to put there: relative path to content."),
+            Parameter("diskGb", ParameterKind.INT, "Disk of the machine at RunPod.", minimum=1, maximum=2_000),
+            Parameter("cloud", ParameterKind.STR, "RunPod's cloud.", default="SECURE", choices=("SECURE", "COMMUNITY")),
+        ),
+        providers=frozenset({Provider.RUNPOD, Provider.E2B}),
+        dataset=DatasetUse.OPTIONAL,
+    ),
+)
 _TABULAR = (_TARGET, _IGNORED, _MODEL, _LAYERS, _BATCH, _RATE, _REGULARIZATION, _FRACTION, _SEED)
 _FORMATS = ("CSV", "JSONL", "ZIP")
 RECIPES = (
@@ -167,4 +323,5 @@ RECIPES = (
         ),
         reads_text=True,
     ),
+    *REMOTE_RECIPES,
 )

@@ -4,12 +4,15 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import orjson
+
 from domain.training.recipe_errors import (
     FEWEST_ROWS,
     ColumnNeeded,
     ColumnNotInDataset,
     ColumnUnfit,
     ColumnUsedTwice,
+    HyperparameterNeeded,
     NotAChoice,
     NothingToLearnFrom,
     OutOfRange,
@@ -19,12 +22,13 @@ from domain.training.recipe_errors import (
     UnknownRecipe,
     WrongType,
 )
-from domain.training.recipe_list import RECIPES, Parameter, ParameterKind, Recipe
+from domain.training.recipe_list import RECIPES, DatasetUse, Parameter, ParameterKind, Recipe
 
-__all__ = ["Parameter", "ParameterKind", "Recipe", "checked_hyperparameters", "recipe_of", "recipes"]
+__all__ = ["DatasetUse", "Parameter", "ParameterKind", "Recipe", "checked_hyperparameters", "recipe_of", "recipes"]
 
 TARGET_NAMES = ("target", "label")
 TEXT_NAMES = ("text",)
+LARGEST_OBJECT_BYTES = 256 * 1024
 _NUMBER_KINDS = frozenset({"number", "integer"})
 _UNUSABLE_KINDS = frozenset({"json", "empty"})
 """Columns that no recipe reads: lists and objects, or nothing at all."""
@@ -63,10 +67,14 @@ def checked_hyperparameters(
     for parameter in chosen.parameters:
         value = given.get(parameter.name)
         if value is None:
+            if parameter.is_required:
+                raise HyperparameterNeeded(chosen, parameter.name)
             value = list(parameter.default) if isinstance(parameter.default, tuple) else parameter.default
         else:
             value = _checked_value(parameter, value)
         values[parameter.name] = value
+    if chosen.dataset is not DatasetUse.TABLE:
+        return values
     if row_count is not None and row_count < FEWEST_ROWS:
         raise TooFewRows(row_count)
     if columns is not None:
@@ -100,6 +108,10 @@ def _checked_value(parameter: Parameter, value: object) -> object:
             if parameter.most is not None and len(value) > parameter.most:
                 raise TooLong(parameter)
             return list(value)
+        case ParameterKind.OBJECT:
+            if not isinstance(value, Mapping) or len(orjson.dumps(dict(value))) > LARGEST_OBJECT_BYTES:
+                raise WrongType(parameter)
+            return dict(value)
 
 
 def _checked_number(parameter: Parameter, value: object) -> int | float:

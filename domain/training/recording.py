@@ -6,16 +6,22 @@ from domain.commands import CheckRun
 from domain.dataset import service as dataset
 from domain.journal.service import append_run_event
 from domain.training import queries
+from domain.training.choices import choice_of
+from domain.training.expecting import expect
 from domain.training.fold import Rules, Standing, fold
+from domain.training.heeding import heed
 from domain.training.keeping import keep_artifact, keep_log, keep_readings
 from domain.training.model import RunAttempt, TrainingRun
 from domain.training.progress import ANNOUNCED_SECONDS, ANNOUNCED_STEP
 from domain.training.report import Report
-from domain.training.status import RunStage, RunStatus
+from domain.training.status import EndReason, ReportSource, RunStage, RunStatus
 from domain.work import UnitOfWork
 
-MOST_ATTEMPTS = 3
-"""Tries of a run whose work was gone without a word."""
+MOST_VANISHED = 3
+"""Attempts of a run whose work may be gone without a word; after the last it is given up."""
+COST_STEP = 0.01
+"""The part by which a cost must have grown to be worth an event."""
+COST_STEP_MICROS = 1000
 
 
 def standing_of(run: TrainingRun) -> Standing:
@@ -33,14 +39,18 @@ def standing_of(run: TrainingRun) -> Standing:
     )
 
 
-async def apply(work: UnitOfWork, run: TrainingRun, report: Report) -> None:
-    """Write down one report; the run's row is locked."""
+async def apply(work: UnitOfWork, run: TrainingRun, report: Report, *, report_sequence: int | None = None) -> None:
+    """Write down one report; the run's row is locked. A script's report that is not newer than its last is old."""
     if run.status.is_final or report.attempt != run.attempt:
         return
+    attempt = await queries.attempt_of(work.session, run.id, run.attempt)
+    if attempt is None or not _is_newer(attempt, report_sequence):
+        return
     before = standing_of(run)
-    rules = Rules(deploy=run.deploy, may_try_again=run.attempt < MOST_ATTEMPTS)
-    after = fold(before, report, rules)
+    after = fold(before, report, _rules_of(run))
     run.last_signal_at = work.now
+    if report.source is ReportSource.POD:
+        attempt.heard_at = work.now
     if report.log is not None:
         await keep_log(work, run, report.log)
     if report.readings:
@@ -48,18 +58,63 @@ async def apply(work: UnitOfWork, run: TrainingRun, report: Report) -> None:
     if report.artifact is not None:
         await keep_artifact(work, run, report.artifact)
     _write(run, after)
+    if run.started_at is not None and attempt.training_began_at is None:
+        attempt.training_began_at = run.started_at
+    if report.cost_micros is not None:
+        await note_cost(work, run, attempt, report.cost_micros)
+    await expect(work, run, attempt, report, ended_well=_ended_well(report, after))
+    await heed(work, run, report.warnings)
     if after.status.is_final:
         run.ended_at = work.now
         await dataset.revoke_grants(work, run.id)
     if after.status.is_final or after.attempt_over:
-        await _close_attempt(work, run, after)
+        _close_attempt(work, attempt, after)
     if after.attempt_over:
-        _restart(run)
+        _restart(run, after)
+    if report.hosted is not None and report.outcome is not None and report.outcome.succeeded:
+        await ai_model.keep_hosted(work, run, report.hosted)
     await announce(work, run, before)
     if after.attempt_over:
-        await open_attempt(work, run)
+        choice = attempt.choice + (1 if after.end_reason is EndReason.NO_CAPACITY else 0)
+        await open_attempt(work, run, choice=choice)
         run.next_check_at = work.now
         work.enqueue(CheckRun(run.id))
+
+
+def _is_newer(attempt: RunAttempt, report_sequence: int | None) -> bool:
+    if report_sequence is None:
+        return True
+    if report_sequence <= attempt.report_sequence:
+        return False
+    attempt.report_sequence = report_sequence
+    return True
+
+
+def _rules_of(run: TrainingRun) -> Rules:
+    attempt_choice = run.choice
+    return Rules(
+        deploy=run.deploy,
+        may_try_again=run.vanished + 1 < MOST_VANISHED,
+        has_next_choice=attempt_choice + 1 < len(run.choices),
+    )
+
+
+def _ended_well(report: Report, after: Standing) -> bool:
+    succeeded = report.outcome is not None and report.outcome.succeeded
+    return succeeded and after.status in (RunStatus.DEPLOYING, RunStatus.READY, RunStatus.CANCELED)
+
+
+async def note_cost(work: UnitOfWork, run: TrainingRun, attempt: RunAttempt, cost_micros: int) -> None:
+    """What the attempt has cost so far; it never falls. Events tell it when it is worth one."""
+    resource = await queries.resource_of_tag(work.session, attempt.tag)
+    if resource is not None:
+        resource.cost_at = work.now
+        resource.cost_micros = max(resource.cost_micros, cost_micros)
+    grown = cost_micros - attempt.cost_micros
+    if grown <= 0:
+        return
+    attempt.cost_micros = cost_micros
+    run.cost_micros += grown
 
 
 def _write(run: TrainingRun, standing: Standing) -> None:
@@ -74,8 +129,11 @@ def _write(run: TrainingRun, standing: Standing) -> None:
     run.suspected_at = standing.suspected_at
 
 
-def _restart(run: TrainingRun) -> None:
+def _restart(run: TrainingRun, standing: Standing) -> None:
     """The next attempt begins where the first one did."""
+    run.vanished += standing.end_reason is not EndReason.NO_CAPACITY
+    run.warned, run.error_message, run.stop_reason, run.stop_message = [], None, None, None
+    run.eta_low_seconds = run.eta_high_seconds = run.eta_confidence = None
     run.status, run.stage = RunStatus.QUEUED, RunStage.WAITING
     run.progress, run.announced_progress, run.progress_estimated = 0.0, 0.0, True
     run.eta_seconds, run.started_at, run.suspected_at = None, None, None
@@ -85,6 +143,9 @@ async def announce(work: UnitOfWork, run: TrainingRun, before: Standing) -> None
     """The events that tell how the run differs from before; the final status is the last."""
     if before.suspected_at is None and run.suspected_at is not None:
         await append_run_event(work, run, "run.suspected", {})
+    if _is_cost_worth_telling(run):
+        run.announced_cost_micros = run.cost_micros
+        await append_run_event(work, run, "run.cost_changed", {"costMicros": run.cost_micros})
     if run.stage is not before.stage and not run.status.is_final:
         data = {"from": before.stage.value, "to": run.stage.value}
         await append_run_event(work, run, "run.stage_changed", data)
@@ -105,21 +166,30 @@ def _is_worth_telling(run: TrainingRun, work: UnitOfWork) -> bool:
     return run.announced_at is None or (work.now - run.announced_at).total_seconds() >= ANNOUNCED_SECONDS
 
 
+def _is_cost_worth_telling(run: TrainingRun) -> bool:
+    grown = run.cost_micros - run.announced_cost_micros
+    if run.status.is_final:
+        return grown > 0
+    return grown >= max(COST_STEP_MICROS, COST_STEP * run.announced_cost_micros)
+
+
 def _mark_announced(run: TrainingRun, work: UnitOfWork) -> None:
     run.announced_progress, run.announced_at = run.progress, work.now
 
 
-async def _close_attempt(work: UnitOfWork, run: TrainingRun, standing: Standing) -> None:
-    attempt = await queries.attempt_of(work.session, run.id, run.attempt)
-    if attempt is not None:
-        attempt.end_reason = standing.end_reason
-        attempt.error_message = standing.error_message
-        attempt.ended_at = work.now
+def _close_attempt(work: UnitOfWork, attempt: RunAttempt, standing: Standing) -> None:
+    attempt.end_reason = standing.end_reason
+    attempt.error_message = standing.error_message
+    attempt.ended_at = work.now
 
 
-async def open_attempt(work: UnitOfWork, run: TrainingRun) -> None:
+async def open_attempt(work: UnitOfWork, run: TrainingRun, *, choice: int = 0) -> None:
+    """The run's next attempt, with this one of its choices."""
     run.attempt += 1
+    run.choice = choice
     number = run.attempt
+    place = choice_of(run.choices, choice, run.provider)
+    run.provider = place.provider
     work.session.add(
         RunAttempt(
             id=new_id(),
@@ -127,8 +197,12 @@ async def open_attempt(work: UnitOfWork, run: TrainingRun) -> None:
             user_id=run.user_id,
             run_id=run.id,
             number=number,
-            provider=run.provider,
+            provider=place.provider,
+            choice=choice,
+            gpu_type=place.gpu_type,
+            integration_id=place.integration_id,
             tag=f"run-{run.id.hex}-{number}",
         )
     )
-    await append_run_event(work, run, "run.attempt_started", {"attempt": number, "provider": run.provider.value})
+    data = {"attempt": number, "provider": place.provider.value, "gpuType": place.gpu_type}
+    await append_run_event(work, run, "run.attempt_started", data)

@@ -4,8 +4,8 @@ from typing import Annotated
 
 import strawberry
 
-from domain.ai_model import service
 from domain.deployment import service as deployment
+from graph.ai_model.syncing import synced_model
 from graph.ai_model.types import AIModel
 from graph.context import Info
 from graph.errors import Conflict, Forbidden, Invalid, NotFound, Unavailable
@@ -36,7 +36,10 @@ class AIModelMutations:
             model = await deployment.deploy_model(work, viewer, model_id=uuid_of(id, "AIModel"))
         return AIModel.of(model)
 
-    @strawberry.mutation(description="Have the provider of the model's current run read again now.")
+    @strawberry.mutation(
+        description="Have the provider of the model read again now. A run that goes on is looked at at once; a model"
+        " that finished at the provider without being recorded here is attached, as the provider has it."
+    )
     async def sync_model(
         self,
         info: Info,
@@ -44,14 +47,11 @@ class AIModelMutations:
         provider_version: Annotated[
             str | None,
             strawberry.argument(
-                description="A version that a remote provider keeps of the model; leave it out for LOCAL."
+                description="What the provider calls the finished model or its training; without it: the model's last"
+                " training there."
             ),
         ] = None,
     ) -> SyncModelResult:
         viewer = info.context.viewer
         viewer.require()
-        async with info.context.begin() as work:
-            model = await service.sync_model(
-                work, viewer, model_id=uuid_of(id, "AIModel"), provider_version=provider_version
-            )
-        return AIModel.of(model)
+        return AIModel.of(await synced_model(info.context, uuid_of(id, "AIModel"), provider_version))

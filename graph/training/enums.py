@@ -1,6 +1,7 @@
 """The enums of runs, with what each value means to those who read the schema."""
 
-from domain.training.status import EndReason, LogLevel, Provider, RunStage, RunStatus
+from domain.training.rules import RuleAction
+from domain.training.status import EndReason, LogLevel, Provider, RunStage, RunStatus, WarningCode
 from domain.training.texts import ENDS, STAGES
 from graph.enums import expose
 
@@ -34,10 +35,10 @@ expose(
     "Who does the work; LOCAL is this installation's own machine.",
     {
         "LOCAL": "This installation's own machine, in a sandbox.",
-        "REPLICATE": "Replicate.",
-        "RUNPOD": "RunPod.",
-        "ASTRIA": "Astria.",
-        "E2B": "E2B.",
+        "REPLICATE": "Replicate: public trainers; the model stays there.",
+        "RUNPOD": "RunPod: a machine with a GPU, for the time of the training.",
+        "ASTRIA": "Astria: image models tuned to a person or a thing; the model stays there.",
+        "E2B": "E2B: a sandbox without a GPU, for the time of the training.",
     },
 )
 expose(
@@ -48,5 +49,24 @@ expose(
         "INFO": "What goes on.",
         "WARNING": "Something looks wrong, and it goes on.",
         "ERROR": "Something went wrong.",
+    },
+)
+expose(
+    WarningCode,
+    "What may look wrong with a training.",
+    {
+        "NAN_LOSS": "The loss is not a number any more.",
+        "SILENCE": "Nothing was heard of the training's script for more than 90 seconds.",
+        "DISK_NEARLY_FULL": "The disk is 95 % full or more.",
+        "IDLE_GPU": "The GPU has had nothing to do for ten minutes.",
+    },
+)
+expose(
+    RuleAction,
+    "What is done when something looks wrong.",
+    {
+        "IGNORE": "Nothing.",
+        "WARN": "The event `RunWarned` tells it, once per attempt.",
+        "STOP": "It is told, and the run is stopped.",
     },
 )

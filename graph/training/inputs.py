@@ -7,9 +7,11 @@ from uuid import UUID
 import strawberry
 
 from domain.errors import NotFound
+from domain.training.choices import ProviderChoice as ProviderChoiceFacts
 from domain.training.errors import BadRunInput, NotSupportedHere
 from domain.training.queries import RunFilter
-from domain.training.status import Provider, RunStatus
+from domain.training.rules import RuleAction
+from domain.training.status import Provider, RunStatus, WarningCode
 from domain.training.wish import RunWish
 from graph.ids import uuid_of
 from graph.scalars import BigInt
@@ -18,7 +20,22 @@ from graph.scalars import BigInt
 @strawberry.input(description="Another provider to go to when the one before has no free machine.")
 class ProviderChoice:
     provider: Provider = strawberry.field(description="Who may do the work instead.")
-    gpu_types: list[str] | None = strawberry.field(default=None, description="Its GPU types, the best first.")
+    gpu_types: list[str] | None = strawberry.field(
+        default=None, description="Its GPU types, the best first; RUNPOD only."
+    )
+    integration_id: strawberry.ID | None = strawberry.field(
+        default=None, description="A credential of yours for it; else the operator's, or your newest where he has none."
+    )
+
+    def choice(self) -> ProviderChoiceFacts:
+        integration = _id(self.integration_id, "Integration", "integrationId")
+        return ProviderChoiceFacts(self.provider, tuple(self.gpu_types or ()), integration)
+
+
+@strawberry.input(description="What is done when something looks wrong with the training.")
+class RunRuleInput:
+    warning: WarningCode = strawberry.field(description="What looks wrong.")
+    action: RuleAction = strawberry.field(description="What is done then; without a rule you are told.")
 
 
 @strawberry.input(description="What is to be trained, how, on what, and what may be done with the result.")
@@ -34,9 +51,19 @@ class StartTrainingRunInput:
         default=None, description="Where to go, in order, when there is no free machine; not for LOCAL."
     )
     gpu_types: list[str] | None = strawberry.field(
-        default=None, description="GPU types, the best first; not for LOCAL."
+        default=None, description="GPU types, the best first; RUNPOD only. Without it: types of 24 GB and more."
     )
-    image: str | None = strawberry.field(default=None, description="The machine image to run in; not for LOCAL.")
+    image: str | None = strawberry.field(default=None, description="The machine image to run in; RUNPOD only.")
+    integration_id: strawberry.ID | None = strawberry.field(
+        default=None,
+        description="A credential of yours to do it with; else the operator's, or your newest where he has none.",
+    )
+    rules: list[RunRuleInput] | None = strawberry.field(
+        default=None, description="What is done when something looks wrong; you are told of what has no rule."
+    )
+    scenario: str | None = strawberry.field(
+        default=None, description="What the simulator is to play; with an API key of test mode only."
+    )
     training_config_id: strawberry.ID | None = strawberry.field(
         default=None, description="Saved settings; what you give here goes before them."
     )
@@ -73,7 +100,10 @@ class StartTrainingRunInput:
             metadata=_object(self.metadata, "metadata"),
             gpu_types=tuple(self.gpu_types or ()),
             image=self.image,
-            fallbacks=tuple(choice.provider for choice in self.fallbacks or ()),
+            integration_id=_id(self.integration_id, "Integration", "integrationId"),
+            fallbacks=tuple(choice.choice() for choice in self.fallbacks or ()),
+            rules={rule.warning: rule.action for rule in self.rules or ()},
+            scenario=self.scenario,
             budget_micros=self.budget_micros,
             time_limit_seconds=self.time_limit_seconds,
             deploy=self.deploy,

@@ -11,7 +11,8 @@ from domain.events import Event, Stream, StreamKind, time_of
 from domain.journal import queries as journal
 from domain.journal.cursor import StreamCursor
 from domain.paging import checked_first
-from domain.training.status import EndReason, LogLevel, Provider, RunStage, RunStatus
+from domain.training.rules import RuleAction
+from domain.training.status import EndReason, LogLevel, Provider, RunStage, RunStatus, WarningCode
 from domain.training.texts import words_for
 from graph.context import Info
 from graph.ids import global_id
@@ -141,6 +142,11 @@ class RunAttemptStarted(RunEvent):
     def provider(self) -> Provider:
         return Provider(self.data["provider"])
 
+    @strawberry.field(description="On what kind of GPU, where one is chosen.")
+    def gpu_type(self) -> str | None:
+        gpu_type: str | None = self.data.get("gpuType")
+        return gpu_type
+
 
 @strawberry.type(description="The progress grew; at most two of these a second.")
 class RunProgressed(RunEvent):
@@ -186,11 +192,19 @@ class RunCostChanged(RunEvent):
         return BigInt(self.core["costMicros"])
 
 
-@strawberry.type(description="Something looks wrong, and the run goes on.")
+@strawberry.type(description="Something looks wrong with the training.")
 class RunWarned(RunEvent):
     @strawberry.field(description="The stable code of what is wrong.")
-    def reason(self) -> str:
-        return str(self.data["reason"])
+    def reason(self) -> WarningCode:
+        return WarningCode(self.data["reason"])
+
+    @strawberry.field(description="What was seen, in a sentence.")
+    def words(self) -> str:
+        return str(self.data.get("message", ""))
+
+    @strawberry.field(description="What is done about it, by the run's rules.")
+    def action(self) -> RuleAction:
+        return RuleAction(self.data.get("action", RuleAction.WARN.value))
 
 
 @strawberry.type(description="Nothing is heard of the run; it ends as LOST if that stays so for 90 seconds.")

@@ -4,14 +4,15 @@ from typing import Annotated
 
 import strawberry
 
-from domain.training import service
-from domain.training.service import Offer
-from domain.training.status import Provider
-from graph.context import Context, Info
+from domain.training import quoting, service
+from graph.context import Info
 from graph.errors import Conflict, Forbidden, Invalid, LimitReached, NotFound, Unavailable
 from graph.ids import uuid_of
 from graph.training.inputs import StartTrainingRunInput
+from graph.training.offer import offer_of
+from graph.training.quotes import TrainingQuote
 from graph.training.types import TrainingRun
+from jobs.quoting import offers_for
 
 StartTrainingRunResult = Annotated[
     TrainingRun | NotFound | Invalid | Conflict | Forbidden | LimitReached | Unavailable,
@@ -30,20 +31,10 @@ SyncTrainingRunResult = Annotated[
     strawberry.union("SyncTrainingRunResult", description="The run, whose provider is read again now."),
 ]
 
-OFFERED = frozenset({Provider.LOCAL})
-
-
-def offer_of(context: Context) -> Offer:
-    settings = context.settings
-    offered = OFFERED
-    if settings.is_production and not settings.sandbox_in_production:
-        offered = OFFERED - {Provider.LOCAL}
-    return Offer(
-        providers=offered,
-        active_runs_per_user=settings.active_runs_per_user,
-        time_limit_seconds=settings.run_time_limit_seconds,
-        longest_time_limit_seconds=settings.longest_time_limit_seconds,
-    )
+QuoteTrainingRunResult = Annotated[
+    TrainingQuote | NotFound | Invalid | Forbidden | Unavailable,
+    strawberry.union("QuoteTrainingRunResult", description="What the run would be, or why it cannot be started."),
+]
 
 
 @strawberry.type
@@ -57,6 +48,20 @@ class TrainingMutations:
         async with info.context.begin() as work:
             run = await service.start_run(work, viewer, input.wish(), offer_of(info.context))
         return TrainingRun.of(run)
+
+    @strawberry.mutation(
+        description="Ask what a run would cost, how long it would take and whether a machine is free, provider by"
+        " provider. The wish is checked as at its start; nothing is started."
+    )
+    async def quote_training_run(
+        self, info: Info, input: Annotated[StartTrainingRunInput, strawberry.argument(description="The wish.")]
+    ) -> QuoteTrainingRunResult:
+        viewer = info.context.viewer
+        viewer.require()
+        async with info.context.begin() as work:
+            prospect = await quoting.prospect(work, viewer, input.wish(), offer_of(info.context))
+        offers = await offers_for(info.context.services.accounts, viewer, prospect)
+        return TrainingQuote.of(offers, prospect, test_mode=viewer.test_mode)
 
     @strawberry.mutation(
         description="Ask for a run to be stopped. It is CANCELING until the provider confirms that nothing of it is"

@@ -8,9 +8,10 @@ from domain.dataset.model import DatasetFormat
 from domain.errors import NotFound
 from domain.training import queries
 from domain.training.queries import RunFilter
+from domain.training.recipes import DatasetUse, recipes
 from domain.training.recipes import Parameter as RecipeParameterFacts
 from domain.training.recipes import Recipe as RecipeFacts
-from domain.training.recipes import recipes
+from domain.training.status import Provider
 from domain.viewer import Locale, Scope
 from graph.context import Info
 from graph.ids import uuid_of
@@ -22,12 +23,13 @@ from graph.training.types import TrainingRun
 @strawberry.type(description="One setting of a recipe.")
 class RecipeParameter:
     name: str = strawberry.field(description="Its name in `hyperparameters`.")
-    kind: str = strawberry.field(description="What it takes: INT, FLOAT, STR, BOOL, INT_LIST or STR_LIST.")
+    kind: str = strawberry.field(description="What it takes: INT, FLOAT, STR, BOOL, INT_LIST, STR_LIST or OBJECT.")
     description: str = strawberry.field(description="What it does.")
     default: strawberry.scalars.JSON | None = strawberry.field(description="What it is when you leave it out.")
     minimum: float | None = strawberry.field(description="The least it may be.")
     maximum: float | None = strawberry.field(description="The most it may be.")
     choices: list[str] | None = strawberry.field(description="The only values it takes, if there are some.")
+    is_required: bool = strawberry.field(description="Whether it must be given.")
 
     @classmethod
     def of(cls, facts: RecipeParameterFacts) -> Self:
@@ -40,6 +42,7 @@ class RecipeParameter:
             minimum=facts.minimum,
             maximum=facts.maximum,
             choices=[str(choice) for choice in facts.choices] if facts.choices else None,
+            is_required=facts.is_required,
         )
 
 
@@ -49,6 +52,8 @@ class Recipe:
     name: str = strawberry.field(description="Give it as `recipe`.")
     formats: list[DatasetFormat] = strawberry.field(description="The dataset formats that it reads.")
     parameters: list[RecipeParameter] = strawberry.field(description="What `hyperparameters` may hold.")
+    providers: list[Provider] = strawberry.field(description="Who trains it.")
+    is_dataset_needed: bool = strawberry.field(description="Whether a run must have a dataset.")
 
     @classmethod
     def of(cls, facts: RecipeFacts) -> Self:
@@ -57,6 +62,8 @@ class Recipe:
             name=facts.name,
             formats=[DatasetFormat(format) for format in facts.formats],
             parameters=[RecipeParameter.of(parameter) for parameter in facts.parameters],
+            providers=[provider for provider in Provider if provider in facts.providers],
+            is_dataset_needed=facts.dataset is not DatasetUse.OPTIONAL,
         )
 
     @strawberry.field(description="What it is for, in the viewer's language.")

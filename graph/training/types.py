@@ -38,19 +38,34 @@ MOST_POINTS = 5000
 
 @strawberry.type(description="When a run's training is expected to end.")
 class Eta:
-    seconds: float = strawberry.field(description="Seconds from now, as far as the observed rate tells.")
+    seconds: float = strawberry.field(
+        description="Seconds from now, by the observed rate, your earlier runs and the provider's word."
+    )
+    low_seconds: float | None = strawberry.field(
+        default=None,
+        description="With this and `highSeconds`: the range that holds the true end in four of five cases.",
+    )
+    high_seconds: float | None = strawberry.field(default=None, description="The end of that range.")
+    confidence: float | None = strawberry.field(
+        default=None, description="How much there is to go by: 0 is a guess, 1 a steady rate near its end."
+    )
 
 
 @strawberry.type(description="One numbered try of a run at one provider.")
 class RunAttempt(Node):
     number: int = strawberry.field(description="1 for the first try.")
     provider: Provider = strawberry.field(description="Who did the work.")
+    gpu_type: str | None = strawberry.field(description="On what kind of GPU, where one was chosen.")
     provider_reference: str | None = strawberry.field(description="The provider's own id of it.")
     provider_url: URL | None = strawberry.field(description="The provider's page about it, where there is one.")
     end_reason: EndReason | None = strawberry.field(description="Why it ended; null while it goes on.")
     error_message: str | None = strawberry.field(description="What went wrong, in the provider's or script's words.")
     cost_micros: BigInt = strawberry.field(description="What it cost, in millionths of a US dollar.")
+    price_micros_per_hour: BigInt = strawberry.field(
+        description="What an hour costs while it goes on, in millionths of a US dollar; 0 where time is not what costs."
+    )
     started_at: datetime | None = strawberry.field(description="When the provider was asked.")
+    training_began_at: datetime | None = strawberry.field(description="When its training program began.")
     ended_at: datetime | None = strawberry.field(description="When it ended.")
 
     @classmethod
@@ -59,12 +74,15 @@ class RunAttempt(Node):
             id=strawberry.ID(global_id("RunAttempt", row.id)),
             number=row.number,
             provider=row.provider,
+            gpu_type=row.gpu_type,
             provider_reference=row.reference,
             provider_url=URL(row.provider_url) if row.provider_url else None,
             end_reason=row.end_reason,
             error_message=row.error_message,
             cost_micros=BigInt(row.cost_micros),
+            price_micros_per_hour=BigInt(row.price_micros_per_hour),
             started_at=row.started_at,
+            training_began_at=row.training_began_at,
             ended_at=row.ended_at,
         )
 
@@ -132,7 +150,14 @@ class TrainingRun(Node):
 
     @strawberry.field(description="When the training is expected to end; null where nobody can tell.")
     def eta(self) -> Eta | None:
-        return Eta(seconds=self.core["etaSeconds"]) if self.core["etaSeconds"] is not None else None
+        if self.core["etaSeconds"] is None:
+            return None
+        return Eta(
+            seconds=self.core["etaSeconds"],
+            low_seconds=self.core.get("etaLowSeconds"),
+            high_seconds=self.core.get("etaHighSeconds"),
+            confidence=self.core.get("etaConfidence"),
+        )
 
     @strawberry.field(description="Why it ended; null while it goes on.")
     def end_reason(self) -> EndReason | None:
@@ -154,6 +179,10 @@ class TrainingRun(Node):
     @strawberry.field(description="Who does the work.")
     def provider(self) -> Provider:
         return Provider(self.core["provider"])
+
+    @strawberry.field(description="Whether simulators do the work, free of charge.")
+    def test_mode(self) -> bool:
+        return bool(self.core.get("testMode", False))
 
     @strawberry.field(description="The provider's page about the run, where there is one.")
     async def provider_url(self, info: Info) -> URL | None:

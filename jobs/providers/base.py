@@ -103,7 +103,8 @@ class DatasetOrder:
     @property
     def address(self) -> Secret:
         """The address with the grant in it."""
-        return Secret(f"{self.url}?token={self.token.reveal()}")
+        joint = "&" if "?" in self.url else "?"
+        return Secret(f"{self.url}{joint}token={self.token.reveal()}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -181,6 +182,12 @@ class Trainer(Protocol):
     @property
     def pace(self) -> Pace: ...
 
+    @property
+    def bills_from_creation(self) -> bool:
+        """Whether each second of what was started costs, from its creation until its end is confirmed, as a machine's
+        does; else only the provider's own word tells what is to be paid."""
+        ...
+
     async def start(self, order: TrainingOrder) -> Started:
         """Start the training once. Raises `NoCapacity`, `ProviderBusy`, `ProviderRefused`.
 
@@ -243,7 +250,7 @@ class RemoteTrainer(Trainer, Protocol):
         ...
 
     async def alive(self) -> Mapping[str, str]:
-        """Everything of ours that this account has alive: tag → reference. For finding what no run owns."""
+        """Everything of ours that this account has alive: reference → tag. For finding what no run owns."""
         ...
 
     async def finished(self, version: str) -> FinishedModel:

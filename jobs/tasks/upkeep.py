@@ -11,11 +11,10 @@ from sqlmodel import col, select
 from domain.account.model import RefreshToken, UserSession
 from domain.deployment.model import Resource, ResourceKind, ResourceStatus
 from domain.journal.model import FeedEvent, RunEvent
-from domain.journal.service import append_feed_event
 from domain.training.model import Artifact, LogLine, RunAttempt, TrainingRun
 from domain.training.status import ACTIVE, FINAL, Provider
 from jobs.context import JobContext
-from jobs.providers.base import ProviderError, ProviderLost
+from jobs.ending import end_resource_of
 from jobs.providers.local.sandbox import tags_of
 from jobs.providers.local.upkeep import remove_old
 
@@ -32,20 +31,7 @@ async def end_resources(context: JobContext) -> int:
     """End what no run owns any more: nothing stays alive that nobody watches. Gives how many ended."""
     ended = 0
     for resource in await _ownerless(context):
-        trainer = context.trainers.get(resource.provider)
-        if trainer is None:
-            continue
-        try:
-            reference = resource.reference or await trainer.find(resource.tag)
-            gone = reference is None or await trainer.stop(reference)
-        except ProviderLost:
-            gone = True
-        except ProviderError as error:
-            logger.warning("A resource would not end; it is tried again.", extra={"resource_id": str(resource.id)})
-            await _note(context, resource, str(error))
-            continue
-        if gone:
-            await _ended(context, resource)
+        if await end_resource_of(context, resource.tag):
             ended += 1
     return ended
 
@@ -67,30 +53,6 @@ async def _ownerless(context: JobContext) -> Sequence[Resource]:
     )
     async with context.begin() as work:
         return (await work.session.exec(statement)).all()
-
-
-async def _note(context: JobContext, resource: Resource, error: str) -> None:
-    async with context.begin() as work:
-        row = await work.session.get(Resource, resource.id)
-        if row is not None:
-            row.status, row.last_error = ResourceStatus.ENDING, error
-
-
-async def _ended(context: JobContext, resource: Resource) -> None:
-    async with context.begin() as work:
-        row = await work.session.get(Resource, resource.id, with_for_update=True, populate_existing=True)
-        if row is None or row.status is ResourceStatus.ENDED:
-            return
-        row.status, row.ended_at, row.last_error = ResourceStatus.ENDED, work.now, None
-        row.age_seconds = (work.now - row.created_at).total_seconds()
-        data = {
-            "resourceId": str(row.id),
-            "runId": str(row.run_id),
-            "provider": row.provider.value,
-            "kind": row.kind.value,
-            "costMicros": row.cost_micros,
-        }
-        await append_feed_event(work, row.user_id, "resource.ended", data)
 
 
 async def remove_old_sandboxes(context: JobContext) -> list[str]:

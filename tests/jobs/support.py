@@ -13,13 +13,15 @@ from domain.base import new_id
 from domain.training.report import Report
 from domain.training.status import Provider, ReportSource
 from jobs.context import JobContext
-from jobs.providers.base import Position, ProviderError, TrainingOrder
+from jobs.providers.base import Pace, Position, ProviderError, Started, TrainingOrder
 
 
 @dataclass
 class ScriptedTrainer:
     """Starts and stops at once, says what the test gives it, and remembers what it was asked."""
 
+    pace: Pace = field(default_factory=lambda: Pace(0.25, 0.25))
+    bills_from_creation: bool = False
     started: dict[str, TrainingOrder] = field(default_factory=dict)
     """By reference."""
     asked: list[str] = field(default_factory=list)
@@ -31,16 +33,16 @@ class ScriptedTrainer:
     """Whether an end is confirmed."""
     says: Callable[[Position, datetime], Report] | None = None
 
-    async def start(self, order: TrainingOrder) -> str:
+    async def start(self, order: TrainingOrder) -> Started:
         self._check()
         reference = f"ref-{order.tag}"
         self.started[reference] = order
         self.on_start()
-        return reference
+        return Started(reference)
 
-    async def find(self, tag: str) -> str | None:
+    async def find(self, tag: str) -> Started | None:
         self._check()
-        return f"ref-{tag}" if f"ref-{tag}" in self.started else None
+        return Started(f"ref-{tag}") if f"ref-{tag}" in self.started else None
 
     async def report(self, reference: str, position: Position, now: datetime) -> Report:
         self._check()

@@ -275,6 +275,7 @@ def upgrade() -> None:
         ),
     )
     op.add_column("training_runs", sa.Column("stop_message", sa.Text(), nullable=True))
+    op.add_column("training_runs", sa.Column("choice", sa.Integer(), nullable=False, server_default="0"))
     op.add_column("training_runs", sa.Column("vanished", sa.Integer(), nullable=False, server_default="0"))
     op.add_column(
         "training_runs", sa.Column("warned", postgresql.ARRAY(sa.Text()), nullable=False, server_default="{}")
@@ -292,6 +293,7 @@ def upgrade() -> None:
     op.alter_column("training_runs", "rules", server_default=None)
     op.alter_column("training_runs", "test_mode", server_default=None)
     op.alter_column("training_runs", "announced_cost_micros", server_default=None)
+    op.alter_column("training_runs", "choice", server_default=None)
     op.alter_column("training_runs", "vanished", server_default=None)
     op.alter_column("training_runs", "warned", server_default=None)
 
@@ -299,6 +301,7 @@ def upgrade() -> None:
 def downgrade() -> None:
     op.drop_column("training_runs", "warned")
     op.drop_column("training_runs", "vanished")
+    op.drop_column("training_runs", "choice")
     op.drop_column("training_runs", "stop_message")
     op.drop_column("training_runs", "stop_reason")
     op.drop_column("training_runs", "announced_cost_micros")

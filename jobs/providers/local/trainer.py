@@ -11,7 +11,7 @@ from anyio import to_thread
 
 from domain.training.report import LogChunk, Outcome, Report, StoredArtifact
 from domain.training.status import EndReason, ReportSource
-from jobs.providers.base import Position, ProviderLost, ProviderRefused, TrainingOrder
+from jobs.providers.base import Pace, Position, ProviderLost, ProviderRefused, Started, TrainingOrder
 from jobs.providers.local.environments import environment
 from jobs.providers.local.programs import program, put_order, put_recipes
 from jobs.providers.local.sandbox import ExitRecord, Sandbox, SandboxState
@@ -27,10 +27,13 @@ _UNSTORABLE = re.compile("[\0\ud800-\udfff]")
 class LocalTrainer:
     """The provider `local`. The reference of a training is its tag."""
 
+    pace = Pace(first_seconds=0.25, longest_seconds=0.25)
+    bills_from_creation = False
+
     def __init__(self, data_dir: Path) -> None:
         self.data_dir = data_dir
 
-    async def start(self, order: TrainingOrder) -> str:
+    async def start(self, order: TrainingOrder) -> Started:
         """Start the training's sandbox once; building the environment for the first time takes seconds.
 
         Raises `ProviderBusy` when that cannot be done now, `ProviderRefused` for an order that cannot be met.
@@ -70,11 +73,11 @@ class LocalTrainer:
                 fill,
             )
         await sandbox.start()
-        return order.tag
+        return Started(order.tag)
 
-    async def find(self, tag: str) -> str | None:
+    async def find(self, tag: str) -> Started | None:
         """The tag itself if its sandbox exists."""
-        return tag if await Sandbox.find(self.data_dir, tag) is not None else None
+        return Started(tag) if await Sandbox.find(self.data_dir, tag) is not None else None
 
     async def report(self, reference: str, position: Position, now: datetime) -> Report:
         """The log's next stretch and what it says; the end only together with the end of the log.

@@ -132,7 +132,7 @@ async def test_of_another_user_is_not_found(database: Database, worker_database:
         lambda work: service.deploy_model(work, bob, model_id=model.id),
         lambda work: service.stop_deployment(work, bob, deployment_id=deployment.id),
         lambda work: service.set_app_access(work, bob, app_id=app.id, access=AppAccess.PRIVATE),
-        lambda work: ai_model.sync_model(work, bob, model_id=model.id, provider_version=None),
+        lambda work: ai_model.sync_model(work, bob, model_id=model.id),
     ):
         with pytest.raises(NotFound):
             async with database.begin(bob) as work:

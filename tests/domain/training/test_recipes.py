@@ -11,6 +11,7 @@ from domain.training.recipe_errors import (
     ColumnUnfit,
     ColumnUsedTwice,
     HyperparameterError,
+    HyperparameterNeeded,
     NotAChoice,
     NothingToLearnFrom,
     OutOfRange,
@@ -193,5 +194,13 @@ def test_refusals_name_what_there_is() -> None:
 
 def test_every_default_is_itself_allowed() -> None:
     for recipe in recipes():
-        defaults = {parameter.name: parameter.default for parameter in recipe.parameters}
-        assert checked_hyperparameters(recipe.name, defaults, None) == checked_hyperparameters(recipe.name, {}, None)
+        needed = {parameter.name: "needed" for parameter in recipe.parameters if parameter.is_required}
+        defaults = {parameter.name: parameter.default for parameter in recipe.parameters} | needed
+        chosen = checked_hyperparameters(recipe.name, needed, None)
+        assert checked_hyperparameters(recipe.name, defaults, None) == chosen
+
+
+def test_what_a_recipe_needs_must_be_given() -> None:
+    with pytest.raises(HyperparameterNeeded) as refused:
+        checked_hyperparameters("command", {"requirements": ["numpy"]}, None)
+    assert refused.value.field == ("hyperparameters", "command")

@@ -24,6 +24,7 @@ from jobs.providers.base import (
     ProviderLost,
     ProviderRefused,
     RunningApp,
+    Started,
     TrainingOrder,
 )
 from jobs.providers.local.app_host import LocalAppHost
@@ -136,8 +137,8 @@ async def test_a_recipe_trains_and_its_model_is_served(
 ) -> None:
     with serving(DatasetServer(content)) as server:
         wish = order(server.order(kind), recipe, **options)
-        assert await trainer.start(wish) == wish.tag
-        assert await trainer.find(wish.tag) == wish.tag
+        assert await trainer.start(wish) == Started(wish.tag)
+        assert await trainer.find(wish.tag) == Started(wish.tag)
         reports = await followed(trainer, wish.tag)
 
     last = reports[-1]

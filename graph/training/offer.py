@@ -1,0 +1,26 @@
+"""What this installation can do and allows, from its settings."""
+
+from domain.training.service import Offer
+from domain.training.status import Provider
+from graph.context import Context
+
+REMOTE = (Provider.REPLICATE, Provider.RUNPOD, Provider.ASTRIA, Provider.E2B)
+
+
+def offer_of(context: Context) -> Offer:
+    """The operator's accounts, limits, and who can reach us."""
+    settings = context.settings
+    offered = {provider for provider in REMOTE if settings.api_key_of(provider) is not None}
+    runs_sandboxes = not settings.is_production or settings.sandbox_in_production
+    if runs_sandboxes:
+        offered.add(Provider.LOCAL)
+    return Offer(
+        providers=frozenset(offered),
+        active_runs_per_user=settings.active_runs_per_user,
+        time_limit_seconds=settings.run_time_limit_seconds,
+        longest_time_limit_seconds=settings.longest_time_limit_seconds,
+        unreachable=frozenset(provider for provider in REMOTE if not settings.reaches(provider)),
+        public_url=settings.own_url,
+        has_simulators=bool(settings.simulators_url),
+        serves_remote_models=runs_sandboxes,
+    )
