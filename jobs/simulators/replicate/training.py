@@ -192,7 +192,8 @@ class SimulatedTraining:
             return None
         if self.fetch_error is not None:
             return after(0.2, "failed", self.fetch_error)
-        name = next((name for name, value in self.input.items() if isinstance(value, str)), "input")
+        texts = {name: value for name, value in self.input.items() if isinstance(value, str)}
+        name = next((name for name, text in texts.items() if "://" in text), "input")
         match self.scenario:
             case "bad_data":
                 return after(0.5, "failed", f"{name}: the archive holds no images")

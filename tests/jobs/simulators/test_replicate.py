@@ -24,6 +24,7 @@ from starlette.routing import Mount, Route
 from jobs.simulators.kit import serving
 from jobs.simulators.replicate import ReplicateSimulator
 from jobs.simulators.replicate.catalog import TRAINERS
+from tests.jobs.providers.replicate.stage import Stage, stage_of
 
 pytestmark = pytest.mark.anyio
 
@@ -66,16 +67,22 @@ class Bench:
 
 
 @asynccontextmanager
-async def bench_of(simulator: ReplicateSimulator) -> AsyncIterator[Bench]:
+async def bench_of(stage: Stage, simulator: ReplicateSimulator) -> AsyncIterator[Bench]:
     async with AsyncExitStack() as stack:
-        base_url = await stack.enter_async_context(serving(simulator.app))
+        base_url = await stack.enter_async_context(stage.shows(simulator.app, simulator.run))
         http = await stack.enter_async_context(httpx2.AsyncClient(trust_env=False, timeout=10))
         yield Bench(simulator, base_url, stack, http)
 
 
+@pytest.fixture(scope="module")
+async def stage() -> AsyncIterator[Stage]:
+    async with stage_of() as stage:
+        yield stage
+
+
 @pytest.fixture
-async def bench() -> AsyncIterator[Bench]:
-    async with bench_of(ReplicateSimulator(seed=7, late_reply_seconds=0.1)) as bench:
+async def bench(stage: Stage) -> AsyncIterator[Bench]:
+    async with bench_of(stage, ReplicateSimulator(seed=7, late_reply_seconds=0.1)) as bench:
         yield bench
 
 
@@ -127,8 +134,8 @@ async def test_the_answer_to_a_creation_leads_to_predictions_where_nothing_is(be
     assert (await bench.shown(training.id))["urls"]["get"] == f"{bench.base_url}/v1/trainings/{training.id}"
 
 
-async def test_lists_are_pages_newest_first_without_logs() -> None:
-    async with bench_of(ReplicateSimulator(page_size=2)) as bench:
+async def test_lists_are_pages_newest_first_without_logs(stage: Stage) -> None:
+    async with bench_of(stage, ReplicateSimulator(page_size=2)) as bench:
         client = await bench.sdk()
         made = [(await create(client)).id for _ in range(5)]
         bench.simulator.clock.advance(20)
@@ -389,8 +396,8 @@ async def test_it_is_strict(
     assert response.json()["status"] == status
 
 
-async def test_the_quota_is_told_and_kept() -> None:
-    async with bench_of(ReplicateSimulator(requests_per_minute=2)) as bench:
+async def test_the_quota_is_told_and_kept(stage: Stage) -> None:
+    async with bench_of(stage, ReplicateSimulator(requests_per_minute=2)) as bench:
         first, second, third = [await bench.raw("GET", "/v1/account") for _ in range(3)]
         other = await bench.raw("GET", "/v1/account", key="r8_sim_other")
         bench.simulator.clock.advance(60)
@@ -429,15 +436,20 @@ async def test_the_truth_is_what_is_billed(bench: Bench) -> None:
     assert truth.price_micros_per_hour == 5_490_000
 
 
-async def test_it_works_under_a_prefix() -> None:
-    simulator = ReplicateSimulator()
-    app = Starlette(routes=[Mount("/replicate", app=simulator.app)])
-    async with serving(app) as base_url, httpx2.AsyncClient(trust_env=False) as http:
-        bench = Bench(simulator, f"{base_url}/replicate", AsyncExitStack(), http)
-        async with bench.stack:
-            training = await create(await bench.sdk())
-            assert (await bench.shown(training.id))["urls"]["get"] == f"{bench.base_url}/v1/trainings/{training.id}"
-    assert [heard.status for heard in simulator.journal.of("GET", r"/v1/trainings/\w{26}")] == [200]
+async def test_serving_it_alone_is_enough_and_so_is_a_prefix() -> None:
+    for prefix in ("", "/replicate"):
+        simulator = ReplicateSimulator()
+        app = Starlette(routes=[Mount(prefix, app=simulator.app)]) if prefix else simulator.app
+        async with serving(app) as base_url, httpx2.AsyncClient(trust_env=False) as http:
+            bench = Bench(simulator, base_url + prefix, AsyncExitStack(), http)
+            async with bench.stack:
+                training = await create(await bench.sdk(), webhook=f"{base_url}/nobody")
+                address = f"{bench.base_url}/v1/trainings/{training.id}"
+                assert (await bench.shown(training.id))["urls"]["get"] == address
+                if not prefix:
+                    simulator.clock.advance(20)
+                    await until(lambda: bool(simulator.webhooks.sent), "a webhook")  # noqa: B023
+        assert [heard.status for heard in simulator.journal.of("GET", r"/v1/trainings/\w{26}")] == [200]
 
 
 # --- Data that is really fetched ---------------------------------------------------------------------------------
@@ -495,9 +507,10 @@ class Receiver:
 
 
 @pytest.fixture
-async def receiver() -> AsyncIterator[Receiver]:
+async def receiver(stage: Stage) -> AsyncIterator[Receiver]:
     receiver = Receiver()
-    async with serving(Starlette(routes=[Route("/webhooks/replicate", receiver.take, methods=["POST"])])) as url:
+    app = Starlette(routes=[Route("/webhooks/replicate", receiver.take, methods=["POST"])])
+    async with stage.shows(app) as url:
         receiver.url = f"{url}/webhooks/replicate?run=run-1"
         yield receiver
 
@@ -654,8 +667,8 @@ async def test_forged_webhooks_lie_and_are_signed_wrongly_or_are_old(bench: Benc
     validated(secret, *real)
 
 
-async def test_oversized_webhooks(receiver: Receiver) -> None:
-    async with bench_of(ReplicateSimulator(oversized_characters=2_000_000)) as bench:
+async def test_oversized_webhooks(stage: Stage, receiver: Receiver) -> None:
+    async with bench_of(stage, ReplicateSimulator(oversized_characters=2_000_000)) as bench:
         await followed(bench, receiver, "webhook_oversized")
         await walk(bench)
         await until(lambda: "succeeded" in receiver.statuses, "the end")
