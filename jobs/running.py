@@ -29,6 +29,7 @@ from jobs.ordering import order_of, position_of, trainer_of
 from jobs.providers.base import (
     NoCapacity,
     ProviderBusy,
+    ProviderError,
     ProviderLost,
     ProviderRefused,
     RemoteTrainer,
@@ -235,14 +236,33 @@ async def _stop(context: JobContext, run: TrainingRun, attempt: RunAttempt, trai
     if reference is None:
         found = await trainer.find(attempt.tag)
         reference = found.reference if found is not None else None
-    if reference is not None and not await _stopped(trainer, reference):
-        return Look(STOPPING.first_seconds)
+    if reference is not None:
+        await _read_cost(context, run, attempt, trainer, reference)
+        if not await _stopped(trainer, reference):
+            return Look(STOPPING.first_seconds)
     await end_resource_of(context, attempt.tag, is_gone=True)
     if run.status is RunStatus.CANCELING or run.stop_reason is None:
         await _give_up(context, run.id, EndReason.CANCELED_BY_USER)
     else:
         await _give_up(context, run.id, run.stop_reason, run.stop_message)
     return Look(None)
+
+
+async def _read_cost(
+    context: JobContext, run: TrainingRun, attempt: RunAttempt, trainer: Trainer, reference: str
+) -> None:
+    """What it has cost until now, as long as the provider can still tell."""
+    if not isinstance(trainer, RemoteTrainer):
+        return
+    now = context.clock.now()
+    try:
+        report = await trainer.report(reference, position_of(run, attempt), now)
+    except ProviderError:
+        return
+    async with context.begin() as work:
+        await service.record(
+            work, run.id, Report(ReportSource.WORKER, attempt.number, now, cost_micros=report.cost_micros)
+        )
 
 
 async def _stopped(trainer: Trainer, reference: str) -> bool:

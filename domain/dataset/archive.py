@@ -1,4 +1,4 @@
-"""Opens the one data file of a ZIP without trusting anything that the archive says of itself."""
+"""Opens the one data file of a ZIP, or counts its pictures, without trusting anything that it says of itself."""
 
 import io
 import posixpath
@@ -24,10 +24,30 @@ RATIO_LIMIT = 250
 RATIO_FREE_BYTES = 10 * 1024**2
 """Below it the ratio does not matter."""
 ENDINGS = {".csv": DatasetFormat.CSV, ".jsonl": DatasetFormat.JSONL, ".ndjson": DatasetFormat.JSONL}
+PICTURES = (".jpg", ".jpeg", ".png", ".webp")
+"""What image trainers learn from."""
 ARCHIVES = (".zip", ".gz", ".tgz", ".tar", ".bz2", ".xz", ".7z", ".rar", ".zst", ".jar")
 _BROKEN = (zipfile.BadZipFile, NotImplementedError, RuntimeError, EOFError, OverflowError, ValueError, zlib.error)
 _END_BYTES = 22
 _LONGEST_COMMENT = 65535
+
+
+def count_pictures(file: BinaryIO) -> int:
+    """How many pictures the archive holds, by their names, if it holds no table; else 0.
+
+    Raises `BrokenZip` and `UnsafeZip`."""
+    try:
+        if _directory_bytes(file) > DIRECTORY_LIMIT_BYTES:
+            raise UnsafeZip("it holds too many files", "ele contém arquivos demais")
+        with zipfile.ZipFile(file) as archive:
+            members = _checked(archive.infolist())
+    except (*_BROKEN, struct.error) as error:
+        raise BrokenZip(_reason_of(error)) from None
+    finally:
+        file.seek(0)
+    if any(_kind_of(member.filename) is not None for member in members):
+        return 0
+    return sum(_is_picture(member) for member in members)
 
 
 @contextmanager
@@ -46,7 +66,7 @@ def only_member(file: BinaryIO) -> Iterator[tuple[BinaryIO, DatasetFormat]]:
         raise BrokenZip(_reason_of(error)) from None
 
 
-def _chosen(members: list[zipfile.ZipInfo]) -> tuple[zipfile.ZipInfo, DatasetFormat]:
+def _checked(members: list[zipfile.ZipInfo]) -> list[zipfile.ZipInfo]:
     if len(members) > MEMBER_LIMIT:
         raise UnsafeZip(f"it holds more than {MEMBER_LIMIT} files", f"ele contém mais de {MEMBER_LIMIT} arquivos")
     for member in members:
@@ -56,6 +76,17 @@ def _chosen(members: list[zipfile.ZipInfo]) -> tuple[zipfile.ZipInfo, DatasetFor
             f"it unpacks to more than {UNPACKED_LIMIT_BYTES} bytes",
             f"ele se expande para mais de {UNPACKED_LIMIT_BYTES} bytes",
         )
+    return members
+
+
+def _is_picture(member: zipfile.ZipInfo) -> bool:
+    base = posixpath.basename(member.filename)
+    is_hidden = base.startswith(".") or "__MACOSX" in member.filename
+    return not is_hidden and base.lower().endswith(PICTURES) and member.file_size > 0
+
+
+def _chosen(members: list[zipfile.ZipInfo]) -> tuple[zipfile.ZipInfo, DatasetFormat]:
+    members = _checked(members)
     found = [(member, kind) for member in members if (kind := _kind_of(member.filename)) is not None]
     if len(found) != 1:
         raise NotOneFile(len(found))

@@ -168,8 +168,8 @@ class NotOneFile(UnreadableFile):
     """Nobody could say which of them to train on."""
 
     code = "ZIP_NOT_ONE_FILE"
-    en = "The ZIP holds {found} CSV or JSONL files; it must hold exactly one."
-    pt = "O ZIP contém {found} arquivos CSV ou JSONL; deve conter exatamente um."
+    en = "The ZIP holds {found} CSV or JSONL files; it must hold exactly one, or none but pictures (JPEG, PNG, WebP)."
+    pt = "O ZIP contém {found} arquivos CSV ou JSONL; deve conter exatamente um, ou só fotos (JPEG, PNG, WebP)."
 
     def __init__(self, found: int) -> None:
         super().__init__(found=found)

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from itertools import chain
 from typing import Any, BinaryIO, NoReturn
 
-from domain.dataset.archive import UNPACKED_LIMIT_BYTES, only_member
+from domain.dataset.archive import UNPACKED_LIMIT_BYTES, count_pictures, only_member
 from domain.dataset.columns import DISTINCT_LIMIT, DISTINCT_TOTAL, MOST_CATEGORIES, ColumnTally
 from domain.dataset.file_errors import (
     BadColumnName,
@@ -40,6 +40,7 @@ class Inspection:
     """What a file was found to hold."""
 
     row_count: int
+    """Rows of a table, or pictures of an archive of pictures, which has no columns."""
     columns: list[dict[str, Any]]
 
 
@@ -53,6 +54,8 @@ def inspect(file: BinaryIO, format: DatasetFormat, *, is_stopped: Callable[[], b
     Raises an `UnreadableFile` that says what is wrong and where, and `InspectionStopped` soon after `is_stopped`."""
     if format is not DatasetFormat.ZIP:
         return _inspect_lines(Lines(file), format, is_stopped)
+    if pictures := count_pictures(file):
+        return Inspection(pictures, [])
     with only_member(file) as (member, kind):
         return _inspect_lines(Lines(member, limit_bytes=UNPACKED_LIMIT_BYTES), kind, is_stopped)
 

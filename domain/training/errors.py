@@ -144,6 +144,17 @@ class ScenarioNeedsTestMode(Invalid):
         super().__init__(field=("scenario",))
 
 
+class UnknownScenario(Invalid):
+    """The provider's simulator plays no such thing."""
+
+    code = "UNKNOWN_SCENARIO"
+    en = "The simulator of {provider} plays no scenario '{scenario}'; the query testScenarios lists them."
+    pt = "O simulador de {provider} não tem o cenário '{scenario}'; a consulta testScenarios os lista."
+
+    def __init__(self, provider: Provider, scenario: str) -> None:
+        super().__init__(field=("scenario",), provider=provider.value, scenario=scenario)
+
+
 class IntegrationNotUsable(Invalid):
     """The credential is for another provider, or does not work any more."""
 

@@ -88,6 +88,17 @@ class DatasetFormatUnfit(Invalid):
         super().__init__(field=("datasetId",), recipe=recipe.name, known=", ".join(recipe.formats), format=format)
 
 
+class NotATable(Invalid):
+    """The dataset holds pictures."""
+
+    code = "NOT_A_TABLE"
+    en = "The recipe {recipe} learns from a table, and this dataset holds pictures; choose another dataset or recipe."
+    pt = "A receita {recipe} aprende com uma tabela, e este conjunto contém fotos; escolha outro conjunto ou receita."
+
+    def __init__(self, recipe: Recipe) -> None:
+        super().__init__(field=("datasetId",), recipe=recipe.name)
+
+
 class WrongType(HyperparameterError):
     """A value of another kind."""
 

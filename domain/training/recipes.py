@@ -14,6 +14,7 @@ from domain.training.recipe_errors import (
     ColumnUsedTwice,
     HyperparameterNeeded,
     NotAChoice,
+    NotATable,
     NothingToLearnFrom,
     OutOfRange,
     TooFewRows,
@@ -75,6 +76,8 @@ def checked_hyperparameters(
         values[parameter.name] = value
     if chosen.dataset is not DatasetUse.TABLE:
         return values
+    if columns is not None and not columns:
+        raise NotATable(chosen)
     if row_count is not None and row_count < FEWEST_ROWS:
         raise TooFewRows(row_count)
     if columns is not None:

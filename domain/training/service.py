@@ -1,7 +1,7 @@
 """The verbs of runs. `record` is the one door by which a run changes; a user's wishes are the others."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 from uuid import UUID
 
@@ -30,6 +30,7 @@ from domain.training.errors import (
     ScenarioNeedsTestMode,
     SimulatorsNotRunning,
     TooManyRuns,
+    UnknownScenario,
 )
 from domain.training.heeding import begin_stopping
 from domain.training.model import RunAttempt, TrainingRun
@@ -56,6 +57,8 @@ class Offer:
     """Providers that cannot reach `public_url`, so that nothing is started there."""
     public_url: str = ""
     has_simulators: bool = False
+    scenarios: Mapping[Provider, frozenset[str]] = field(default_factory=dict)
+    """What the simulators play."""
     serves_remote_models: bool = True
     """Whether models that were trained elsewhere may be put online here."""
 
@@ -287,7 +290,10 @@ async def checked_wish(
     wish = wish.checked(longest_time_limit_seconds=offer.longest_time_limit_seconds)
     if wish.scenario is not None and not test_mode:
         raise ScenarioNeedsTestMode
-    places = [await _usable(work, user_id, choice, offer, test_mode=test_mode) for choice in wish.places]
+    places = [
+        await _usable(work, user_id, choice, offer, test_mode=test_mode, scenario=wish.scenario)
+        for choice in wish.places
+    ]
     assert wish.recipe is not None
     recipe = recipe_of(wish.recipe)
     columns: Sequence[dict[str, Any]] | None = None
@@ -360,7 +366,9 @@ async def _start(
     return run
 
 
-async def _usable(work: UnitOfWork, user_id: UUID, choice: Choice, offer: Offer, *, test_mode: bool) -> Choice:
+async def _usable(
+    work: UnitOfWork, user_id: UUID, choice: Choice, offer: Offer, *, test_mode: bool, scenario: str | None
+) -> Choice:
     """The choice, with the credential that it is to be done with. Raises where it cannot be done."""
     if choice.provider is Provider.LOCAL:
         if Provider.LOCAL not in offer.providers:
@@ -369,6 +377,8 @@ async def _usable(work: UnitOfWork, user_id: UUID, choice: Choice, offer: Offer,
     if test_mode:
         if not offer.has_simulators:
             raise SimulatorsNotRunning
+        if scenario is not None and scenario not in offer.scenarios.get(choice.provider, ()):
+            raise UnknownScenario(choice.provider, scenario)
         return replace(choice, integration_id=None)
     integration_id = choice.integration_id
     if integration_id is not None:

@@ -12,6 +12,7 @@ from domain.ai_model.model import AIModelStatus
 from domain.deployment.queries import REACHABLE
 from domain.training import queries as training
 from domain.training.queries import RunFilter
+from domain.training.status import Provider
 from domain.viewer import Scope
 from graph.context import Info
 from graph.deployment.address import url_of
@@ -35,6 +36,8 @@ class AIModel(Node):
     model_url: str | None = strawberry.field(
         description="Where its weights are, as far as the provider has an address for them."
     )
+    provider: Provider | None = strawberry.field(description="The provider where it stays; null where we have it.")
+    provider_version: str | None = strawberry.field(description="What names it there.")
     error_message: str | None = strawberry.field(description="What went wrong with the newest run, while it is ERROR.")
     trained_at: datetime | None = strawberry.field(description="When its present version was trained.")
     created_at: datetime = strawberry.field(description="When it was first named.")
@@ -48,6 +51,8 @@ class AIModel(Node):
             name=row.name,
             status=row.status,
             model_url=row.model_url,
+            provider=row.provider,
+            provider_version=row.provider_version,
             error_message=row.error_message,
             trained_at=row.trained_at,
             created_at=row.created_at,

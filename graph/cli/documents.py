@@ -110,6 +110,8 @@ mutation SyncTrainingRun($id: ID!) { syncTrainingRun(id: $id) { __typename ...Ru
 
 RUN = "query TrainingRun($id: ID!) { trainingRun(id: $id) { ...Run } }" + _RUN
 
+MODEL = "query Model($id: ID!) { aiModel(id: $id) { __typename id name status modelUrl providerVersion } }"
+
 RUNS = (
     """
 query TrainingRuns($first: Int!) {

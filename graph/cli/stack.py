@@ -26,6 +26,7 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from db.embedded import EmbeddedPostgres, EmbeddedRedis, EmbeddedServers
 from db.embedded.postgres import DATABASE
+from db.operators import name_operator
 from db.postgres import API_ROLE, WORKER_ROLE, owner_engine
 from db.settings import Settings
 from db.upgrade import upgrade
@@ -95,6 +96,9 @@ class Stack:
         self.api_url = ""
         """The address that is told to the outside: PUBLIC_URL, or the first API's own."""
         self.apps_url = ""
+        self.has_own_database = False
+        """Whether the database is the embedded one, which is this machine's user's own."""
+        self.simulators: list[Process] = []
         self._api_count = apis
         self._worker_count = workers
         self._lock: int | None = None
@@ -122,6 +126,8 @@ class Stack:
             raise DatabaseUnusable(error) from error
         self._choose_addresses()
         self.on_step("Starting the API and the worker")
+        if not self.environment.get("SIMULATORS_URL"):
+            self._start_simulators()
         for number in range(1, self._worker_count + 1):
             self.workers.append(self._run(f"worker-{number}", "jobs", {}))
         for number, url in enumerate(self.api_urls, start=1):
@@ -163,7 +169,21 @@ class Stack:
 
     @property
     def processes(self) -> list[Process]:
-        return [*self.apis, *self.workers]
+        return [*self.apis, *self.workers, *self.simulators]
+
+    def name_operator(self, email: str) -> None:
+        """Let the local user look after the installation, which is theirs as far as its database is embedded."""
+        if not self.has_own_database:
+            return
+
+        async def name() -> None:
+            engine = owner_engine(self.settings())
+            try:
+                await name_operator(engine, email)
+            finally:
+                await engine.dispose()
+
+        asyncio.run(name())
 
     def settings(self) -> Settings:
         """The settings that the children will read."""
@@ -204,12 +224,20 @@ class Stack:
         elif not has_redis:
             self.on_step("Starting Redis")
             self.environment["REDIS_URL"] = self.redis.start()
+        self.has_own_database = not has_database
         if not has_database:
             # Who comes as the owner can step up again; who comes as the role cannot, whatever is sent to the database.
             self.environment |= {
                 "API_DATABASE_URL": self.postgres.address_of(DATABASE, API_ROLE),
                 "WORKER_DATABASE_URL": self.postgres.address_of(DATABASE, WORKER_ROLE),
             }
+
+    def _start_simulators(self) -> None:
+        """The test mode of this machine: what stands in for every remote provider."""
+        port = free_port("127.0.0.1", 0)
+        arguments = ("--port", str(port))
+        self.simulators.append(self._run("simulators", "jobs.simulators", {}, *arguments))
+        self.environment["SIMULATORS_URL"] = f"http://127.0.0.1:{port}"
 
     def _choose_addresses(self) -> None:
         port = self.first_port

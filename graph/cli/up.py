@@ -64,6 +64,7 @@ def up(
 def _stay(stack: Stack, teller: Console, *, as_json: bool) -> int:
     """Tell the addresses, and return only when a process keeps dying."""
     session = asyncio.run(sign_in_locally(stack.api_urls[0], stack.data_dir))
+    stack.name_operator(session.email)
     if as_json:
         print_json(_addresses(stack, session))
     else:

@@ -1,5 +1,7 @@
 """What this installation can do and allows, from its settings."""
 
+from functools import cache
+
 from domain.training.service import Offer
 from domain.training.status import Provider
 from graph.context import Context
@@ -22,5 +24,18 @@ def offer_of(context: Context) -> Offer:
         unreachable=frozenset(provider for provider in REMOTE if not settings.reaches(provider)),
         public_url=settings.own_url,
         has_simulators=bool(settings.simulators_url),
+        scenarios={provider: frozenset(plays) for provider, plays in played(context).items()},
         serves_remote_models=runs_sandboxes,
     )
+
+
+def played(context: Context) -> dict[Provider, dict[str, str]]:
+    """What can be played in test mode, where there is one: by provider, name → what happens."""
+    return dict(_scenarios()) if context.settings.simulators_url else {}
+
+
+@cache
+def _scenarios() -> dict[Provider, dict[str, str]]:
+    from jobs.simulators.server import scenarios
+
+    return scenarios()

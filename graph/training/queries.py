@@ -17,6 +17,7 @@ from graph.context import Info
 from graph.ids import uuid_of
 from graph.paging import Connection
 from graph.training.inputs import TrainingRunFilter
+from graph.training.offer import played
 from graph.training.types import TrainingRun
 
 
@@ -71,6 +72,14 @@ class Recipe:
         return self.facts.sentence_pt if info.context.viewer.locale is Locale.PT_BR else self.facts.sentence
 
 
+@strawberry.type(description="Something that a provider's simulator plays in test mode.")
+class TestScenario:
+    __test__: strawberry.Private[bool] = False
+    provider: Provider = strawberry.field(description="Whose simulator.")
+    name: str = strawberry.field(description="Give it as `scenario` to `startTrainingRun`.")
+    description: str = strawberry.field(description="What happens.")
+
+
 @strawberry.type
 class TrainingQueries:
     @strawberry.field(description="A run of yours; null if there is no such run.")
@@ -106,3 +115,18 @@ class TrainingQueries:
     @strawberry.field(description="What can be trained without writing code.")
     def recipes(self) -> list[Recipe]:
         return [Recipe.of(facts) for facts in recipes()]
+
+    @strawberry.field(
+        description="What an API key of test mode may have played; nothing where this installation has no simulators."
+    )
+    def test_scenarios(
+        self,
+        info: Info,
+        provider: Annotated[Provider | None, strawberry.argument(description="Only its.")] = None,
+    ) -> list[TestScenario]:
+        return [
+            TestScenario(provider=each, name=name, description=description)
+            for each, plays in played(info.context).items()
+            if provider in (None, each)
+            for name, description in plays.items()
+        ]

@@ -10,7 +10,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
-from typing import Any
+from typing import Any, ClassVar, Protocol
 
 import uvicorn
 from starlette.requests import Request
@@ -108,6 +108,24 @@ class Truth:
     billed_seconds: float
     price_micros_per_hour: int
     cost_micros: int
+
+
+class Simulator(Protocol):
+    """What every vendor's simulator has."""
+
+    scenarios: ClassVar[Mapping[str, str]]
+    """What it can play: name → what happens, in a sentence."""
+
+    @property
+    def app(self) -> ASGIApp: ...
+
+    def truths(self) -> list[Truth]:
+        """Everything that was ever created."""
+        ...
+
+    async def run(self) -> None:
+        """What it does by itself, until cancelled."""
+        ...
 
 
 class WireFault(Exception):

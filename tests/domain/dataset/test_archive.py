@@ -10,6 +10,7 @@ from collections.abc import Callable
 import pytest
 
 from domain.dataset import archive, inspection
+from domain.dataset.archive import count_pictures
 from domain.dataset.file_errors import BrokenZip, UnreadableFile, UnsafeZip
 from domain.dataset.inspection import Inspection, inspect
 from domain.dataset.model import DatasetFormat
@@ -152,3 +153,21 @@ def test_what_unpacks_to_more_than_the_limit_is_refused_whatever_it_says(monkeyp
     monkeypatch.setattr(archive, "UNPACKED_LIMIT_BYTES", 8)  # the sizes that are announced
     with pytest.raises(UnsafeZip):
         read(packed({"data.csv": TABLE}))
+
+
+def test_pictures_are_counted_where_there_is_no_table() -> None:
+    pictures = {"one.PNG": b"x", "set/two.jpg": b"y", "three.webp": b"z"}
+    ignored = {".hidden.png": b"x", "__MACOSX/one.png": b"x", "empty.png": b"", "words.txt": b"x"}
+    assert count_pictures(io.BytesIO(packed(pictures | ignored))) == 3
+    assert inspect(io.BytesIO(packed(pictures)), DatasetFormat.ZIP) == Inspection(3, [])
+
+
+def test_a_table_among_pictures_is_what_counts() -> None:
+    archive = packed({"one.png": b"x", "a.csv": TABLE})
+    assert count_pictures(io.BytesIO(archive)) == 0
+    assert inspect(io.BytesIO(archive), DatasetFormat.ZIP).columns != []
+
+
+def test_an_unsafe_archive_of_pictures_is_refused() -> None:
+    with pytest.raises(UnsafeZip):
+        count_pictures(io.BytesIO(packed({"../one.png": b"x"})))

@@ -1,0 +1,28 @@
+"""`python -m jobs.simulators [--host HOST] [--port PORT]`: the simulators, until SIGTERM or SIGINT."""
+
+import argparse
+import sys
+
+import uvicorn
+
+from jobs.simulators.server import Simulators
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(prog="python -m jobs.simulators", description=__doc__)
+    parser.add_argument("--host", default="127.0.0.1")
+    parser.add_argument("--port", type=int, default=8090)
+    chosen = parser.parse_args()
+    uvicorn.run(
+        Simulators().app,
+        host=chosen.host,
+        port=chosen.port,
+        access_log=False,
+        log_level="warning",
+        timeout_graceful_shutdown=2,
+    )
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

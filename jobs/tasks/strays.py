@@ -1,0 +1,113 @@
+"""What providers have alive that no run knows of: the double of a creation whose answer was lost, or something that was
+thought to have ended. Found by the names that everything of ours has, and ended."""
+
+import logging
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import timedelta
+from uuid import UUID
+
+from sqlmodel import col, or_, select
+
+from domain.deployment.model import Resource, ResourceKind, ResourceStatus
+from domain.training import queries
+from domain.training.model import TrainingRun
+from domain.training.status import Provider
+from jobs.context import JobContext
+from jobs.providers.base import ProviderError, ProviderLost, RemoteTrainer, Trainer
+
+logger = logging.getLogger("runwire.jobs")
+
+LOOKED_BACK = timedelta(hours=2)
+"""Accounts in which something was alive so lately are looked through."""
+MOST_ACCOUNTS = 200
+_TAG = re.compile(r"run-([0-9a-f]{32})-[0-9]+")
+
+
+@dataclass(frozen=True, slots=True)
+class _Account:
+    provider: Provider
+    user_id: UUID | None
+    """Of whom, where the account is a user's own or a simulator's; None for the operator's."""
+    integration_id: UUID | None
+    is_test: bool
+    example: UUID
+    """Any user who used it."""
+
+
+async def end_strays(context: JobContext) -> int:
+    """Look through all accounts that were used lately. Gives how many strays were ended."""
+    ended = 0
+    for account in await _accounts(context):
+        try:
+            ended += await _end_in(context, account)
+        except ProviderError as error:
+            facts = {"provider": account.provider.value, "error": str(error)}
+            logger.info("An account could not be looked through; it is tried again.", extra=facts)
+    return ended
+
+
+async def _accounts(context: JobContext) -> Sequence[_Account]:
+    since = context.clock.now() - LOOKED_BACK
+    statement = (
+        select(Resource.provider, Resource.user_id, Resource.integration_id, Resource.is_test)
+        .where(
+            Resource.kind == ResourceKind.TRAINING,
+            Resource.provider != Provider.LOCAL,
+            or_(col(Resource.status) != ResourceStatus.ENDED, col(Resource.ended_at) > since),
+        )
+        .distinct()
+        .limit(5 * MOST_ACCOUNTS)
+    )
+    async with context.begin() as work:
+        rows = (await work.session.exec(statement)).all()
+    found: dict[tuple[object, ...], _Account] = {}
+    for provider, user_id, integration_id, is_test in rows:
+        owner = user_id if is_test or integration_id is not None else None
+        key = (provider, owner, integration_id, is_test)
+        found.setdefault(key, _Account(Provider(provider), owner, integration_id, is_test, user_id))
+    return list(found.values())[:MOST_ACCOUNTS]
+
+
+async def _end_in(context: JobContext, account: _Account) -> int:
+    trainer = await context.trainer_for(
+        account.provider,
+        user_id=account.example,
+        integration_id=account.integration_id,
+        test_mode=account.is_test,
+    )
+    if not isinstance(trainer, RemoteTrainer):
+        return 0
+    ended = 0
+    for reference, tag in (await trainer.alive()).items():
+        if await _is_stray(context, reference, tag):
+            ended += await _end(trainer, reference, tag)
+    return ended
+
+
+async def _is_stray(context: JobContext, reference: str, tag: str) -> bool:
+    """Whether it is ours and nobody needs it. Names of runs that we do not have are another installation's."""
+    match = _TAG.fullmatch(tag)
+    if match is None:
+        return False
+    async with context.begin() as work:
+        run = await work.session.get(TrainingRun, UUID(match[1]))
+        resource = await queries.resource_of_tag(work.session, tag)
+    if run is None or resource is None:
+        return False
+    if resource.reference is None:
+        return False  # being started right now, or found by its name and ended by whoever ends resources
+    if resource.reference == reference:
+        return resource.status is ResourceStatus.ENDED
+    return True
+
+
+async def _end(trainer: Trainer, reference: str, tag: str) -> int:
+    try:
+        gone = await trainer.stop(reference)
+    except ProviderLost:
+        gone = True
+    facts = {"action": "ended" if gone else "later", "tag": tag, "reference": reference}
+    logger.warning("Something was alive that no run knows of.", extra=facts)
+    return int(gone)
