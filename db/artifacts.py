@@ -133,6 +133,18 @@ class ArtifactStore:
             raise FileMissing
         return os.fdopen(file, "rb", buffering=0)
 
+    def sizes(self, tag: str) -> dict[str, int]:
+        """The whole files that were kept of an attempt, each with its bytes. Blocks. Raises `BadArtifactName`."""
+        _checked(tag)
+        found: dict[str, int] = {}
+        with contextlib.suppress(FileNotFoundError), self._folder_of(tag) as folder:
+            for name in os.listdir(folder):
+                with contextlib.suppress(FileNotFoundError):
+                    entry = os.stat(name, dir_fd=folder, follow_symlinks=False)
+                    if _is_name(name) and stat.S_ISREG(entry.st_mode):
+                        found[name] = entry.st_size
+        return found
+
     def remove(self, tag: str) -> None:
         """Remove everything that was kept of an attempt; none is fine too. Blocks. Raises `BadArtifactName`."""
         _checked(tag)

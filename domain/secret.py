@@ -42,6 +42,8 @@ def same(left: str | bytes, right: str | bytes) -> bool:
 
 _TOKEN = re.compile(
     r"(?P<keep>[?&](?:token|access_token)=)[^&\s\"']+"
+    # An address that is a secret, whatever somebody put there.
+    r"|(?P<hook>/webhooks/astria/)[^/?#\s\"']+"
     r"|(?P<bearer>[Bb]earer\s+)[A-Za-z0-9._~+/=-]{16,}"
     r"|\b(?P<kind>rwk_|rwg_|rwp_|rwr_|rws_)[A-Za-z0-9_-]{8,}"
     # Providers' keys, and those of their simulators. Words like `sd_xl_base_1` and `e2b_code_interpreter` are none.

@@ -45,6 +45,10 @@ class FoundToken:
         """Whether the attempt has ended; says nothing of the hour."""
         return self.run_status in FINAL or self.run_attempt != self.attempt
 
+    def is_alive(self, now: datetime) -> bool:
+        """Whether it opens anything."""
+        return not self.is_over and self.expires_at > now
+
     @property
     def shall_stop(self) -> bool:
         """Whether a script that still works is to end."""

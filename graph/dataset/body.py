@@ -40,10 +40,14 @@ class Body:
 
     Raises `EncodedUpload`, `BadContentDigest` and `UploadTooLarge` for what its headers say already."""
 
-    def __init__(self, headers: Headers, receive: Reader, *, limit_bytes: int, idle_seconds: float) -> None:
+    def __init__(
+        self, headers: Headers, receive: Reader, *, limit_bytes: int, idle_seconds: float, slowest: int = 0
+    ) -> None:
+        """`slowest` is how many bytes a second must come on average, once the first `idle_seconds` are over."""
         self._receive = receive
         self._limit_bytes = limit_bytes
         self._idle_seconds = idle_seconds
+        self._slowest = slowest
         if headers.get("content-encoding", "identity").strip().lower() not in ("identity", ""):
             raise EncodedUpload
         self.sha256 = announced_sha256(headers.getlist("content-digest"))
@@ -59,6 +63,8 @@ class Body:
         block = bytearray()
         count = 0
         more = True
+        loop = asyncio.get_running_loop()
+        began = loop.time()
         while more:
             try:
                 async with asyncio.timeout(self._idle_seconds):
@@ -72,6 +78,8 @@ class Body:
             count += len(piece)
             if count > self._limit_bytes:
                 raise UploadTooLarge(self._limit_bytes)
+            if more and count < (loop.time() - began - self._idle_seconds) * self._slowest:
+                raise UploadStalled(self._idle_seconds)
             block += piece
             if len(block) >= BLOCK_BYTES or (block and not more):
                 yield bytes(block)

@@ -63,12 +63,12 @@ def order_content(order: TrainingOrder) -> dict[str, Any]:
     }
     if order.dataset is not None:
         content["dataset"] = {
-            "url": order.dataset.url,
-            "token": order.dataset.token.reveal(),
             "format": order.dataset.format,
             "bytes": order.dataset.bytes,
             "sha256": order.dataset.sha256,
         }
+        if order.dataset.url:  # else whoever runs the program has fetched the data already
+            content["dataset"] |= {"url": order.dataset.url, "token": order.dataset.token.reveal()}
     return content
 
 
