@@ -1,5 +1,7 @@
 """Which way imports point, and what each package may know of the world."""
 
+import subprocess
+import sys
 from functools import cache
 from pathlib import Path
 
@@ -8,7 +10,7 @@ import pytest
 from grimp import ImportGraph, Layer
 
 LAYERS = ("graph", "jobs", "db", "domain")
-ROOMS = ("account", "ai_model", "dataset", "deployment", "training")
+ROOMS = ("account", "ai_model", "callback", "dataset", "deployment", "integration", "training")
 TRANSPORTS = ("starlette", "uvicorn", "strawberry", "graphql", "arq", "redis", "httpx2", "typer", "rich")
 ROOT = Path(__file__).parent.parent.parent
 
@@ -37,10 +39,28 @@ def test_jobs_speak_to_people_in_no_way() -> None:
     for package in ("starlette", "strawberry", "typer", "rich"):
         if package in imports().modules:
             found = imports().find_modules_that_directly_import(package)
-            assert {module for module in found if module.split(".")[0] in ("jobs", "db")} <= ALLOWED[package]
+            assert {
+                module for module in found if module.split(".")[0] in ("jobs", "db") and not is_simulator(module)
+            } == set()
 
 
-ALLOWED: dict[str, set[str]] = {"starlette": set(), "strawberry": set(), "typer": set(), "rich": set()}
+def is_simulator(module: str) -> bool:
+    """Simulators are servers: they stand in for what is outside."""
+    return module == "jobs.simulators" or module.startswith("jobs.simulators.")
+
+
+def test_adapters_and_simulators_share_no_code() -> None:
+    """Else a mistake about a provider would be made in both, and no test would find it."""
+    for one, other in (("jobs.providers", "jobs.simulators"), ("jobs.simulators", "jobs.providers")):
+        assert imports().find_shortest_chains(importer=one, imported=other, as_packages=True) == set(), one
+
+
+@pytest.mark.parametrize("vendor", ["replicate", "runpod", "astria", "e2b"])
+def test_a_vendors_package_is_imported_when_it_is_first_used(vendor: str) -> None:
+    """They take seconds to import, and most processes need none of them."""
+    loads = f"import sys, jobs.vendors, jobs.providers.{vendor}.trainer as _; print(sorted(sys.modules))"
+    loaded = subprocess.run([sys.executable, "-c", loads], capture_output=True, text=True, check=True, cwd=ROOT).stdout
+    assert not {"'replicate'", "'runpod'", "'e2b'"} & set(loaded.strip("[]\n").split(", "))
 
 
 @pytest.mark.parametrize("room", ROOMS)

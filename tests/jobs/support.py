@@ -1,8 +1,9 @@
 """A provider that does as it is told, and the pieces of a worker around it."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
+from typing import Any
 from uuid import UUID
 
 import httpx2
@@ -13,7 +14,16 @@ from domain.base import new_id
 from domain.training.report import Report
 from domain.training.status import Provider, ReportSource
 from jobs.context import JobContext
-from jobs.providers.base import Pace, Position, ProviderError, Started, TrainingOrder
+from jobs.providers.base import (
+    FinishedModel,
+    Pace,
+    Position,
+    ProviderError,
+    ProviderRefused,
+    Quote,
+    Started,
+    TrainingOrder,
+)
 
 
 @dataclass
@@ -22,6 +32,8 @@ class ScriptedTrainer:
 
     pace: Pace = field(default_factory=lambda: Pace(0.25, 0.25))
     bills_from_creation: bool = False
+    price_micros_per_hour: int = 0
+    quoted: list[Quote] = field(default_factory=list)
     started: dict[str, TrainingOrder] = field(default_factory=dict)
     """By reference."""
     asked: list[str] = field(default_factory=list)
@@ -38,7 +50,7 @@ class ScriptedTrainer:
         reference = f"ref-{order.tag}"
         self.started[reference] = order
         self.on_start()
-        return Started(reference)
+        return Started(reference, price_micros_per_hour=self.price_micros_per_hour)
 
     async def find(self, tag: str) -> Started | None:
         self._check()
@@ -55,6 +67,18 @@ class ScriptedTrainer:
         self._check()
         self.stopped.append(reference)
         return self.stops
+
+    async def whose(self) -> str:
+        return "nobody"
+
+    async def quotes(self, gpu_types: Sequence[str], hyperparameters: Mapping[str, Any]) -> Sequence[Quote]:
+        return self.quoted
+
+    async def alive(self) -> Mapping[str, str]:
+        return {reference: order.tag for reference, order in self.started.items() if reference not in self.stopped}
+
+    async def finished(self, version: str) -> FinishedModel:
+        raise ProviderRefused("Nothing is kept.")
 
     def _check(self) -> None:
         if self.failing is not None:
