@@ -85,6 +85,8 @@ class Settings(BaseSettings):
     grant_seconds: int = 7200
     """How long a download grant lives; the trainer may renew it while its run lives."""
     upload_limit_bytes: int = 20 * GIB
+    artifact_limit_bytes: int = 5 * GIB
+    """What the files of one attempt that trained elsewhere may have together."""
     app_body_limit_bytes: int = 10 * 1024**2
     local_slots: int = Field(default=4, ge=1)
     """Trainings of the provider LOCAL that go on at once; more wait in QUEUED."""
@@ -172,7 +174,7 @@ class Settings(BaseSettings):
             return tuple(key.get_secret_value() for key in self.encryption_keys)
         return (_kept_key(self.data_dir / "encryption_key"),)
 
-    def operator_key(self, provider: Provider) -> Secret | None:
+    def api_key_of(self, provider: Provider) -> Secret | None:
         """The operator's own key at a provider; None where they have none, and for LOCAL, which needs none."""
         kept: dict[Provider, SecretStr] = {
             Provider.REPLICATE: self.replicate_api_token,

@@ -42,6 +42,11 @@ class Vault:
         self._first = derived[0] if derived else None
         self._by_id = dict(reversed(derived))
 
+    @property
+    def can_seal(self) -> bool:
+        """Whether there is a key to write with."""
+        return self._first is not None
+
     def seal(self, text: Secret, *, bound_to: bytes) -> bytes:
         """The text, encrypted for the row that `bound_to` names. Raises `EncryptionNotSetUp`."""
         if self._first is None:

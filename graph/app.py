@@ -7,6 +7,7 @@ from typing import Any
 from uuid import UUID
 
 import anyio
+import httpx2
 from starlette.applications import Starlette
 from starlette.middleware import Middleware
 from starlette.middleware.cors import CORSMiddleware
@@ -19,6 +20,7 @@ from db.bus import RedisBus
 from db.postgres import api_engine, is_unavailable
 from db.settings import Settings
 from db.unit_of_work import Database
+from db.vault import Vault
 from domain.clock import Clock
 from domain.errors import Unavailable
 from domain.viewer import Viewer
@@ -26,18 +28,22 @@ from graph.auth import Authentication
 from graph.context import Context, Services
 from graph.endpoint import GraphQLEndpoint
 from graph.guards import Guards
-from graph.limiter import AttemptLimiter
+from graph.limiter import AttemptLimiter, CallLimiter
 from graph.live.connections import Connections
 from graph.live.hub import Hub
 from graph.routes.app_origin import with_apps
 from graph.routes.apps import AppProxy
+from graph.routes.artifacts import artifact_routes
+from graph.routes.callbacks import callback_routes
 from graph.routes.datasets import dataset_routes
 from graph.routes.events import event_routes
 from graph.routes.health import health_routes
 from graph.routes.playground import playground_routes
+from graph.routes.pods import pod_routes
 from graph.routes.status import status_routes
 from graph.schema import schema
 from graph.transport import RequestFacts, TransportSettings
+from jobs.accounts import Accounts, loaded_from, provider_http
 from jobs.queue import ArqQueue
 
 logger = logging.getLogger("runwire.graph")
@@ -45,6 +51,8 @@ logger = logging.getLogger("runwire.graph")
 REVOCATIONS_SECONDS = 2.0
 """How often open connections are compared with the database, which knows of revocations that Redis lost."""
 BODY_BYTES = 1024 * 1024
+WEBHOOK_BYTES = 10 * 1024 * 1024
+"""Providers send a whole log along; what is refused for its size is lost, for most of them call once."""
 CREDENTIAL_ENDED = "The credential was revoked or has expired: come back with a new one."
 
 
@@ -58,6 +66,7 @@ class Api:
         self.database = Database(api_engine(settings), bus=self.bus, queue=self.queue, clock=clock)
         self.hub = Hub(self.database, self.bus, on_control=self._control)
         self.attempts = AttemptLimiter(settings.redis_url, per_minute=settings.sign_in_attempts_per_minute)
+        self.calls = CallLimiter(settings.redis_url)
         self.transport = TransportSettings(
             allowed_origins=frozenset(settings.allowed_origins),
             introspection=settings.shows_schema,
@@ -68,6 +77,10 @@ class Api:
             per_principal=self.transport.connections_per_principal,
             unauthenticated_per_address=self.transport.unauthenticated_per_address,
         )
+        self.provider_http: httpx2.AsyncClient = provider_http()
+        self.accounts = Accounts(
+            settings, self.provider_http, Vault(settings.encryption_keys_or_kept()), loaded_from(self.database)
+        )
         self.services = Services(
             settings=settings,
             database=self.database,
@@ -75,6 +88,7 @@ class Api:
             hub=self.hub,
             authentication=Authentication(settings, self.database),
             attempts=self.attempts,
+            accounts=self.accounts,
         )
         self.proxy = AppProxy(self.services)
         self.app: ASGIApp = Guards(with_apps(self._starlette(), self.proxy, settings), body_limit_of=body_limit_of)
@@ -115,6 +129,9 @@ class Api:
             *dataset_routes(services),
             *status_routes(services),
             *event_routes(services, self.connections, self.transport),
+            *pod_routes(services, self.calls),
+            *artifact_routes(services, self.calls),
+            *callback_routes(services, self.calls),
             *health_routes(services, self.connections),
             *(playground_routes() if self.settings.shows_playground else []),
             Route("/", _home, methods=["GET"]),
@@ -139,8 +156,11 @@ class Api:
             yield
             group.cancel_scope.cancel()
         await self.proxy.close()
+        await self.accounts.close()
+        await self.provider_http.aclose()
         await self.database.close()
         await self.attempts.close()
+        await self.calls.close()
         await self.queue.close()
         await self.bus.close()
 
@@ -167,8 +187,11 @@ class Api:
 
 
 def body_limit_of(path: str) -> int | None:
-    """Uploads and served models stream and count for themselves."""
-    if path.startswith("/apps/") or (path.startswith("/datasets/") and path.endswith("/content")):
+    """Uploads, artifacts and served models stream and count for themselves."""
+    if path.startswith("/webhooks/"):
+        return WEBHOOK_BYTES
+    is_artifact = path.startswith("/runs/") and "/artifacts/" in path
+    if is_artifact or path.startswith("/apps/") or (path.startswith("/datasets/") and path.endswith("/content")):
         return None
     return BODY_BYTES
 

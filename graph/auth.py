@@ -175,6 +175,7 @@ class Authentication:
             expires_at=claims.expires_at,
             locale=standing.locale,
             run_id=claims.run_id,
+            test_mode=standing.test_mode,
         )
 
     async def _of_key(self, digest: bytes) -> Viewer:
@@ -190,6 +191,7 @@ class Authentication:
             scopes=standing.scopes,
             expires_at=standing.expires_at,
             locale=standing.locale,
+            test_mode=standing.test_mode,
         )
         if standing.last_used_at is None or standing.last_used_at <= self.clock.now() - USED_EVERY:
             async with self.database.begin(viewer) as work:

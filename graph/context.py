@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from graph.auth import Authentication
     from graph.limiter import AttemptLimiter
     from graph.live.hub import Hub
+    from jobs.accounts import Accounts
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,6 +28,8 @@ class Services:
     hub: "Hub"
     authentication: "Authentication"
     attempts: "AttemptLimiter"
+    accounts: "Accounts | None" = None
+    """The accounts at remote providers; None in tests that ask none."""
 
 
 @dataclass(slots=True)
@@ -46,6 +49,12 @@ class Context:
     @property
     def settings(self) -> Settings:
         return self.services.settings
+
+    @property
+    def accounts(self) -> "Accounts":
+        if self.services.accounts is None:
+            raise RuntimeError("This process was put together without accounts at providers.")
+        return self.services.accounts
 
     def begin(self) -> AbstractAsyncContextManager[SqlUnitOfWork]:
         """A transaction as the viewer."""

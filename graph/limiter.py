@@ -39,6 +39,7 @@ class Attempt(StrEnum):
     SIGN_UP = "sign-up"
     SIGN_IN = "sign-in"
     REFRESH = "refresh"
+    PROVIDER_KEY = "provider-key"
 
 
 class Windows:

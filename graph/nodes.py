@@ -15,6 +15,7 @@ from graph.context import Info
 from graph.dataset.types import Dataset
 from graph.deployment.queries import app_by_id, deployment_by_id, resource_by_id
 from graph.ids import parts_of
+from graph.integration.queries import integration_by_id
 from graph.node import Node
 from graph.training.configs import training_config_by_id
 from graph.training.types import RunAttempt, TrainingRun
@@ -41,6 +42,7 @@ FINDERS: dict[str, Callable[[Info, UUID], Awaitable[Node | None]]] = {
     "App": app_by_id,
     "Dataset": _dataset,
     "Deployment": deployment_by_id,
+    "Integration": integration_by_id,
     "Resource": resource_by_id,
     "RunAttempt": _run_attempt,
     "TrainingConfig": training_config_by_id,

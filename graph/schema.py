@@ -13,6 +13,8 @@ from graph.deployment.mutations import DeploymentMutations
 from graph.deployment.queries import DeploymentQueries
 from graph.errors import EXCEPTION_HANDLERS
 from graph.executor import Schema
+from graph.integration.mutations import IntegrationMutations
+from graph.integration.queries import IntegrationQueries
 from graph.nodes import NodeQueries
 from graph.scalars import SCALARS
 from graph.training.configs import TrainingConfigMutations, TrainingConfigQueries
@@ -32,6 +34,7 @@ class Query(
     AIModelQueries,
     DatasetQueries,
     DeploymentQueries,
+    IntegrationQueries,
 ):
     pass
 
@@ -46,6 +49,7 @@ class Mutation(
     AIModelMutations,
     DatasetMutations,
     DeploymentMutations,
+    IntegrationMutations,
 ):
     pass
 

@@ -23,18 +23,20 @@ from db.bus import RedisBus
 from db.postgres import worker_engine
 from db.settings import Settings
 from db.unit_of_work import Database
+from db.vault import Vault
 from domain.base import new_id
 from domain.clock import SystemClock
 from domain.commands import CheckDeployment, CheckRun, Command, RemoveDatasetFile
 from domain.errors import Unavailable
 from domain.training.model import WorkerProcess
 from domain.training.status import Provider
+from jobs.accounts import Accounts, loaded_from, provider_http
 from jobs.context import JobContext
 from jobs.providers.local.app_host import LocalAppHost
 from jobs.providers.local.trainer import LocalTrainer
 from jobs.queue import QUEUE_NAME, ArqQueue, arq_pool, deserialize, serialize
 from jobs.runner import Runner
-from jobs.tasks import dataset, deployment, upkeep
+from jobs.tasks import dataset, deployment, strays, upkeep
 
 logger = logging.getLogger("runwire.jobs")
 
@@ -49,6 +51,7 @@ Sweep = Callable[[JobContext], Awaitable[object]]
 SWEEPS: tuple[tuple[float, Sweep], ...] = (
     (2.0, deployment.sweep_deployments),
     (5.0, upkeep.end_resources),
+    (30.0, strays.end_strays),
     (60.0, dataset.expire_grants),
     (60.0, upkeep.remove_old_sandboxes),
     (300.0, dataset.remove_orphans),
@@ -64,7 +67,9 @@ async def job_context(settings: Settings) -> AsyncIterator[JobContext]:
     bus = RedisBus(settings.bus_urls or (settings.redis_url,))
     queue = ArqQueue(settings.redis_url)
     database = Database(worker_engine(settings), bus=bus, queue=queue)
-    async with httpx2.AsyncClient(timeout=httpx2.Timeout(10), trust_env=False) as http:
+    vault = Vault(settings.encryption_keys_or_kept())
+    async with httpx2.AsyncClient(timeout=httpx2.Timeout(10), trust_env=False) as http, provider_http() as outside:
+        accounts = Accounts(settings, outside, vault, loaded_from(database))
         try:
             yield JobContext(
                 worker_id=new_id(),
@@ -74,8 +79,10 @@ async def job_context(settings: Settings) -> AsyncIterator[JobContext]:
                 trainers={Provider.LOCAL: LocalTrainer(settings.data_dir)},
                 app_hosts={Provider.LOCAL: LocalAppHost(settings.data_dir)},
                 http=http,
+                accounts=accounts,
             )
         finally:
+            await accounts.close()
             await database.close()
             await queue.close()
             await bus.close()

@@ -44,6 +44,7 @@ class Standing:
     expires_at: datetime | None
     revoked_at: datetime | None
     last_used_at: datetime | None
+    test_mode: bool = False
 
     def is_active(self, now: datetime) -> bool:
         return self.revoked_at is None and (self.expires_at is None or self.expires_at > now)
@@ -69,7 +70,8 @@ async def standing_of_key(session: AsyncSession, digest: bytes) -> Standing | No
     """The API key with this hash, whoever asks."""
     found = await _ask(
         session,
-        "SELECT id, user_id, scopes, expires_at, revoked_at, last_used_at, locale FROM find_api_key(:digest)",
+        "SELECT id, user_id, scopes, expires_at, revoked_at, last_used_at, locale, test_mode"
+        " FROM find_api_key(:digest)",
         digest=digest,
     )
     row = found.one_or_none()
@@ -84,6 +86,7 @@ async def standing_of_key(session: AsyncSession, digest: bytes) -> Standing | No
         expires_at=row.expires_at,
         revoked_at=row.revoked_at,
         last_used_at=row.last_used_at,
+        test_mode=row.test_mode,
     )
 
 
@@ -112,6 +115,7 @@ async def standing_of(session: AsyncSession, user_id: UUID, credential_id: UUID)
         expires_at=credential.expires_at,
         revoked_at=credential.revoked_at,
         last_used_at=credential.last_used_at,
+        test_mode=isinstance(credential, ApiKey) and credential.test_mode,
     )
 
 

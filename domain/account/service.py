@@ -30,8 +30,10 @@ from domain.work import UnitOfWork
 
 REFRESH_PREFIX = "rwr_"
 API_KEY_PREFIX = "rwk_"
-SHOWN_CHARACTERS = 12
-"""Of a key's text, the prefix included: enough to tell one's keys apart, too little to guess the rest."""
+TEST_KEY_PREFIX = "rwk_test_"
+"""For people to see what they hold; whether a key is one of test mode says its row."""
+SHOWN_CHARACTERS = 8
+"""Of a key's text behind its prefix: enough to tell one's keys apart, too little to guess the rest."""
 MOST_API_KEYS = 50
 USED_EVERY = timedelta(minutes=1)
 """How exact `last_used_at` of a key is; a write per request would be too many."""
@@ -145,9 +147,15 @@ async def revoke_session(work: UnitOfWork, viewer: Viewer, *, session_id: UUID) 
 
 
 async def create_api_key(
-    work: UnitOfWork, viewer: Viewer, *, name: str, scopes: frozenset[Scope], expires_at: datetime | None = None
+    work: UnitOfWork,
+    viewer: Viewer,
+    *,
+    name: str,
+    scopes: frozenset[Scope],
+    expires_at: datetime | None = None,
+    test_mode: bool = False,
 ) -> tuple[ApiKey, Secret]:
-    """Make a key and its text, which is not stored and cannot be shown again.
+    """Make a key and its text, which is not stored and cannot be shown again. One of test mode makes only such keys.
 
     Raises `BadName`, `ScopesNeeded`, `ScopesNotYours`, `BadExpiry`, `ExpiryBeyondYours`, `TooManyApiKeys`."""
     user_id = viewer.require(Scope.ACCOUNT_WRITE)
@@ -165,15 +173,18 @@ async def create_api_key(
     await work.session.exec(select(User.id).where(User.id == user_id).with_for_update(key_share=True))
     if await queries.active_api_keys(work.session, user_id, work.now) >= MOST_API_KEYS:
         raise TooManyApiKeys(MOST_API_KEYS)
-    token = new_token(API_KEY_PREFIX)
+    is_test = test_mode or viewer.test_mode
+    prefix = TEST_KEY_PREFIX if is_test else API_KEY_PREFIX
+    token = new_token(prefix)
     key = ApiKey(
         id=new_id(),
         user_id=user_id,
         created_at=work.now,
         name=name,
-        prefix=token.reveal()[:SHOWN_CHARACTERS],
+        prefix=token.reveal()[: len(prefix) + SHOWN_CHARACTERS],
         hash=digest_of(token.reveal()),
         scopes=sorted(scopes),
+        test_mode=is_test,
         expires_at=expires_at,
     )
     work.session.add(key)
@@ -183,7 +194,7 @@ async def create_api_key(
         "account.api_key_created",
         credential_id=viewer.credential_id,
         subject_id=key.id,
-        details={"name": name, "prefix": key.prefix, "scopes": key.scopes},
+        details={"name": name, "prefix": key.prefix, "scopes": key.scopes, "testMode": is_test},
     )
     return key, token
 

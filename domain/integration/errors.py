@@ -89,6 +89,23 @@ class IntegrationDisconnected(Conflict):
         super().__init__(name=name)
 
 
+class IntegrationInUse(Conflict):
+    """Without its key nothing could end what it pays for."""
+
+    code = "INTEGRATION_IN_USE"
+    en = (
+        "{alive} of your trainings with the account '{name}' have not ended, and cannot be followed or stopped without"
+        " its key: cancel them or wait first."
+    )
+    pt = (
+        "{alive} dos seus treinamentos com a conta '{name}' não terminaram e não podem ser acompanhados nem parados sem"
+        " a chave dela: antes cancele-os ou espere."
+    )
+
+    def __init__(self, name: str, alive: int) -> None:
+        super().__init__(name=name, alive=alive)
+
+
 class TooManyIntegrations(LimitReached):
     """As many as a user may have."""
 

@@ -5,6 +5,7 @@ from uuid import UUID
 from sqlmodel import col, func, select
 from sqlmodel.ext.asyncio.session import AsyncSession
 
+from domain.deployment.model import Resource, ResourceStatus
 from domain.errors import NotFound
 from domain.integration.model import Integration, IntegrationStatus
 from domain.paging import PageOf, page_of
@@ -52,4 +53,12 @@ async def count_integrations(session: AsyncSession, user_id: UUID) -> tuple[int,
     """How many accounts the user has connected, and how many rows they have with the disconnected ones."""
     connected = func.count().filter(col(Integration.status) != IntegrationStatus.DISCONNECTED)
     statement = select(connected, func.count()).where(Integration.user_id == user_id)
+    return (await session.exec(statement)).one()
+
+
+async def count_alive(session: AsyncSession, integration_id: UUID) -> int:
+    """How many things at the provider were made with this account and are not known to have ended."""
+    statement = select(func.count()).where(
+        Resource.integration_id == integration_id, col(Resource.status) != ResourceStatus.ENDED
+    )
     return (await session.exec(statement)).one()

@@ -9,7 +9,7 @@ from domain.account.audit import note
 from domain.account.model import User
 from domain.base import new_id
 from domain.integration import queries
-from domain.integration.errors import NotInTestMode, TooManyIntegrations
+from domain.integration.errors import IntegrationInUse, NotInTestMode, TooManyIntegrations
 from domain.integration.model import Integration, IntegrationStatus
 from domain.secret import masked
 from domain.training.status import Provider
@@ -42,9 +42,11 @@ async def connect(
     seal: Callable[[bytes], bytes],
     account_name: str,
 ) -> Integration:
-    """Keep a key that the provider has just taken; one of the same name at the same provider is replaced.
+    """Keep a key that the provider has just taken; one of the same name at the same provider is replaced, by that of
+    another account only if nothing is alive that was made with it.
 
-    `seal` gives the encrypted key, bound to the row whose binding it is given. Raises `TooManyIntegrations`."""
+    `seal` gives the encrypted key, bound to the row whose binding it is given. Raises `TooManyIntegrations`,
+    `IntegrationInUse`."""
     user_id = may_change(viewer)
     # The user's row stands for their accounts while these are counted: two requests take turns.
     await work.session.exec(select(User.id).where(User.id == user_id).with_for_update(key_share=True))
@@ -66,8 +68,10 @@ async def connect(
             updated_at=work.now,
         )
         work.session.add(row)
-    row.secret = seal(row.binding)
-    row.account_name = _line(account_name, LONGEST_ACCOUNT_NAME)
+    account_name = _line(account_name, LONGEST_ACCOUNT_NAME)
+    if row.account_name != account_name:
+        await _check_unused(work, row)
+    row.secret, row.account_name = seal(row.binding), account_name
     row.status, row.error_message = IntegrationStatus.CONNECTED, None
     row.tested_at = row.updated_at = work.now
     _note(work, viewer, "account.integration_connected", row)
@@ -104,15 +108,26 @@ async def note_tested(
 
 
 async def disconnect(work: UnitOfWork, viewer: Viewer, *, integration_id: UUID) -> Integration:
-    """Forget the key; the row stays for the runs that were done with it. Again is the same. Raises `NotFound`."""
+    """Forget the key; the row stays for the runs that were done with it. Again is the same.
+
+    Raises `NotFound`, and `IntegrationInUse` while something is alive that only this key can end."""
     user_id = may_change(viewer)
     row = await queries.integration_of(work.session, user_id, integration_id, lock=True)
     if row.status is not IntegrationStatus.DISCONNECTED:
+        await _check_unused(work, row)
         row.secret, row.status, row.error_message = None, IntegrationStatus.DISCONNECTED, None
         row.updated_at = work.now
         _note(work, viewer, "account.integration_disconnected", row)
         await work.session.flush()
     return row
+
+
+async def _check_unused(work: UnitOfWork, row: Integration) -> None:
+    """A key that the provider refuses ends nothing any more, and may go at any time."""
+    if row.status is not IntegrationStatus.CONNECTED or row.secret is None:
+        return
+    if alive := await queries.count_alive(work.session, row.id):
+        raise IntegrationInUse(row.name, alive)
 
 
 def _note(work: UnitOfWork, viewer: Viewer, action: str, row: Integration) -> None:

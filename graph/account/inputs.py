@@ -30,6 +30,11 @@ class CreateApiKeyInput:
     expires_at: datetime | None = strawberry.field(
         default=None, description="When it ends by itself; never where left out."
     )
+    test_mode: bool = strawberry.field(
+        default=False,
+        description="Whether the runs that it starts are played by simulators of the providers, free of charge. Keys"
+        " that such a key makes are always of test mode.",
+    )
 
 
 @strawberry.input(description="What to change about yourself; what is left out stays.")

@@ -175,6 +175,7 @@ class AccountMutations:
                 name=input.name,
                 scopes=frozenset(input.scopes),
                 expires_at=input.expires_at,
+                test_mode=input.test_mode,
             )
         return CreatedApiKey.of(key, token)
 

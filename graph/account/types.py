@@ -9,16 +9,19 @@ import strawberry
 from domain.account.model import ApiKey as ApiKeyRow
 from domain.account.model import User
 from domain.account.model import UserSession as SessionRow
+from domain.account.operators import is_operator
 from domain.account.queries import known_scopes
 from domain.secret import Secret
 from domain.viewer import Viewer as Asker
 from graph.account.enums import Locale, Scope, ViewerKind
+from graph.context import Info
 from graph.ids import global_id
 from graph.node import Node
 
 
 @strawberry.type(description="You: the user behind the credential you showed, and what it allows.")
 class Viewer(Node):
+    asker: strawberry.Private[Asker]
     email: str | None = strawberry.field(description="Your address. Null where the credential lacks ACCOUNT_READ.")
     name: str | None = strawberry.field(
         description="What you call yourself. Null where the credential lacks ACCOUNT_READ."
@@ -31,18 +34,32 @@ class Viewer(Node):
     expires_at: datetime | None = strawberry.field(
         description="When this credential ends, and open connections with it unless they are renewed."
     )
+    test_mode: bool = strawberry.field(
+        description="Whether the runs that this credential starts are played by simulators, free of charge."
+    )
+
+    @strawberry.field(
+        description="Whether you look after this whole installation. False where the credential lacks ACCOUNT_READ."
+    )
+    async def is_operator(self, info: Info) -> bool:
+        if Scope.ACCOUNT_READ not in self.asker.scopes:
+            return False
+        async with info.context.services.database.begin(self.asker) as work:
+            return await is_operator(work.session)
 
     @classmethod
     def of(cls, user: User, asker: Asker) -> Self:
         may_read = Scope.ACCOUNT_READ in asker.scopes
         return cls(
             id=strawberry.ID(global_id("Viewer", user.id)),
+            asker=asker,
             email=user.email if may_read else None,
             name=user.name if may_read else None,
             locale=user.locale,
             scopes=sorted(asker.scopes),
             kind=asker.kind,
             expires_at=asker.expires_at,
+            test_mode=asker.test_mode,
         )
 
 
@@ -79,6 +96,9 @@ class ApiKey(Node):
     last_used_at: datetime | None = strawberry.field(
         description="When it was last used, to the minute; null for never."
     )
+    test_mode: bool = strawberry.field(
+        description="Whether the runs that it starts are played by simulators of the providers, free of charge."
+    )
     expires_at: datetime | None = strawberry.field(description="When it ends; null for a key that only you can end.")
     revoked_at: datetime | None = strawberry.field(description="When it was revoked.")
 
@@ -91,6 +111,7 @@ class ApiKey(Node):
             scopes=sorted(known_scopes(row.scopes)),
             created_at=row.created_at,
             last_used_at=row.last_used_at,
+            test_mode=row.test_mode,
             expires_at=row.expires_at,
             revoked_at=row.revoked_at,
         )

@@ -30,14 +30,14 @@ def nothing_in_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
 class TestOperatorsKeys:
     def test_are_the_operators_or_none(self) -> None:
         settings = Settings(replicate_api_token=SecretStr("r8_sim_house"), e2b_api_key=SecretStr(" "))
-        assert settings.operator_key(Provider.REPLICATE) == Secret("r8_sim_house")
-        assert [settings.operator_key(provider) for provider in (*REMOTE[1:], Provider.LOCAL)] == [None] * 4
+        assert settings.api_key_of(Provider.REPLICATE) == Secret("r8_sim_house")
+        assert [settings.api_key_of(provider) for provider in (*REMOTE[1:], Provider.LOCAL)] == [None] * 4
 
     def test_come_from_the_environment_and_are_not_shown(self, monkeypatch: pytest.MonkeyPatch) -> None:
         for name in ("REPLICATE_API_TOKEN", "RUNPOD_API_KEY", "ASTRIA_API_KEY", "E2B_API_KEY"):
             monkeypatch.setenv(name, "some-secret")
         settings = Settings()
-        assert [settings.operator_key(provider) for provider in REMOTE] == [Secret("some-secret")] * 4
+        assert [settings.api_key_of(provider) for provider in REMOTE] == [Secret("some-secret")] * 4
         assert "some-secret" not in repr(settings) + str(settings)
 
 

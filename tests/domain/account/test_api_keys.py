@@ -62,6 +62,7 @@ async def test_only_the_hash_is_stored(database: Database, clock: FixedClock) ->
         "prefix": token.reveal()[:12],
         "hash": digest_of(token.reveal()),
         "scopes": ["models:read", "runs:read"],
+        "test_mode": False,
         "expires_at": None,
         "last_used_at": None,
         "revoked_at": None,
@@ -80,8 +81,32 @@ async def test_making_and_ending_one_is_in_the_audit_log(database: Database) -> 
         ("account.api_key_created", key.id, viewer.credential_id),
         ("account.api_key_revoked", key.id, viewer.credential_id),
     ]
-    assert entries[0].details == {"name": "Partner", "prefix": key.prefix, "scopes": ["models:read", "runs:read"]}
+    assert entries[0].details == {
+        "name": "Partner",
+        "prefix": key.prefix,
+        "scopes": ["models:read", "runs:read"],
+        "testMode": False,
+    }
     assert token.reveal() not in str(entries)
+
+
+async def test_a_key_of_test_mode_shows_what_it_is_and_makes_no_others(database: Database) -> None:
+    viewer = await make_user(database)
+    async with database.begin(viewer) as work:
+        first, token = await account.create_api_key(work, viewer, name="Test", scopes=READ, test_mode=True)
+    assert token.reveal().startswith("rwk_test_")
+    assert (len(token.reveal()), first.prefix) == (9 + 43, token.reveal()[:17])
+    async with database.begin() as work:
+        standing = await queries.standing_of_key(work.session, digest_of(token.reveal()))
+    async with database.begin(viewer) as work:
+        same = await queries.standing_of(work.session, viewer.require(), first.id)
+    assert standing is not None and same is not None
+    assert standing.test_mode and same.test_mode
+    holder = replace(viewer, kind=ViewerKind.API_KEY, credential_id=first.id, expires_at=None, test_mode=True)
+    second, token = await create(database, holder)
+    assert second.test_mode and token.reveal().startswith("rwk_test_")
+    third, token = await create(database, viewer)
+    assert not third.test_mode and not token.reveal().startswith("rwk_test_")
 
 
 async def test_a_key_cannot_have_more_rights_than_its_maker(database: Database) -> None:

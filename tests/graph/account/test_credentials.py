@@ -9,6 +9,7 @@ import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from db.bus import RedisBus
+from db.operators import name_operator
 from db.unit_of_work import Database
 from domain.base import new_id
 from domain.clock import FixedClock
@@ -23,7 +24,7 @@ from tests.graph.account.conftest import Api
 pytestmark = pytest.mark.anyio
 
 PROBLEM = "... on Problem { code message field params }"
-VIEWER = "{ viewer { id email name locale scopes kind expiresAt } }"
+VIEWER = "{ viewer { id email name locale scopes kind expiresAt testMode isOperator } }"
 SESSIONS = "{ sessions(first: 1) { nodes { id isCurrent } pageInfo { hasNextPage endCursor } } }"
 KEYS = "{ apiKeys { nodes { id name prefix scopes lastUsedAt expiresAt revokedAt } } }"
 REVOKE_SESSION = f"""mutation ($id: ID!) {{ revokeSession(id: $id) {{
@@ -70,7 +71,18 @@ class TestViewer:
             "scopes": ["ACCOUNT_READ"],
             "kind": "USER",
             "expiresAt": "2026-01-15T12:15:00.000000Z",
+            "testMode": False,
+            "isOperator": False,
         }
+
+    async def test_an_operator_is_told_so_where_the_credential_may_know(
+        self, api: Api, database: Database, owner_engine: AsyncEngine
+    ) -> None:
+        viewer, stranger = await make_user(database, email="ada@example.com"), await make_user(database)
+        await name_operator(owner_engine, "ada@example.com")
+        weak = replace(viewer, scopes=frozenset({Scope.RUNS_READ}))
+        for asker, is_one in ((viewer, True), (stranger, False), (weak, False)):
+            assert (await api.run("{ viewer { isOperator } }", asker))["viewer"] == {"isOperator": is_one}
 
     async def test_a_weak_credential_does_not_show_the_person(self, api: Api, database: Database) -> None:
         viewer = await make_user(database, scopes=frozenset({Scope.RUNS_READ}))
@@ -172,6 +184,24 @@ class TestApiKeys:
                 "expiresAt": "2026-02-01T00:00:00.000000Z",
             },
         }
+
+    async def test_a_key_of_test_mode_comes_in_as_one_and_so_do_its_children(
+        self, api: Api, database: Database
+    ) -> None:
+        viewer = await make_user(database)
+        wanted = {"name": "Test", "scopes": ["ACCOUNT_WRITE", "RUNS_READ"], "testMode": True}
+        made = (await api.run(CREATE_KEY, viewer, input=wanted))["createApiKey"]
+        holder = await api.viewer_of(made["token"])
+        assert holder.test_mode
+        child = (await api.run(CREATE_KEY, holder, input={**wanted, "testMode": False}))["createApiKey"]
+        assert (await api.viewer_of(child["token"])).test_mode
+        stream = (await api.run(STREAM_TOKEN, holder))["createStreamToken"]
+        assert (await api.viewer_of(stream["token"])).test_mode
+        assert (await api.run("{ viewer { testMode } }", holder)) == {"viewer": {"testMode": True}}
+        await make_api_key(database, viewer)
+        modes = (await api.run("{ apiKeys { nodes { testMode } } }", viewer))["apiKeys"]["nodes"]
+        assert modes == [{"testMode": False}, {"testMode": True}, {"testMode": True}]
+        assert not (await api.viewer_of(access_token(api, viewer))).test_mode
 
     async def test_the_list_shows_no_text_of_a_key(self, api: Api, database: Database) -> None:
         viewer = await make_user(database)

@@ -1,0 +1,1 @@
+"""Tests of connected accounts as GraphQL shows them."""
