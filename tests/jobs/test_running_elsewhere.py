@@ -1,5 +1,6 @@
 """Runs at providers elsewhere: no free machine, budgets, limits and rules; whoever does the work."""
 
+from dataclasses import replace
 from datetime import timedelta
 from typing import Any
 
@@ -7,11 +8,13 @@ import pytest
 from sqlmodel import col, select
 
 from db.unit_of_work import Database
+from domain.ai_model.model import AIModel, AIModelStatus
 from domain.clock import FixedClock
 from domain.deployment.model import Resource, ResourceStatus
 from domain.training import service
 from domain.training.choices import Choice
 from domain.training.model import EtaPrediction, RunAttempt, TrainingRun
+from domain.training.recording import open_attempt
 from domain.training.report import HostedModel, Outcome, Reading, Report, Warned
 from domain.training.status import EndReason, Provider, ReportSource, RunStage, RunStatus, WarningCode
 from domain.viewer import Viewer
@@ -26,28 +29,18 @@ from tests.jobs.support import ScriptedTrainer
 pytestmark = pytest.mark.anyio
 
 PRICE = 3_600_000
-"""A dollar a second would be dear; this is a thousand micro-dollars a second."""
+"""A thousand micro-dollars a second."""
 PLACES = (Choice(Provider.RUNPOD, "A"), Choice(Provider.RUNPOD, "B"), Choice(Provider.E2B))
-
-
-class Machines(ScriptedTrainer):
-    """A provider of machines that bill from their creation."""
-
-    bills_from_creation = True
 
 
 @pytest.fixture
 def trainer() -> ScriptedTrainer:
-    scripted = Machines(pace=Pace(5.0, 60.0), price_micros_per_hour=PRICE)
-    scripted.bills_from_creation = True
-    return scripted
+    return ScriptedTrainer(pace=Pace(5.0, 60.0), bills_from_creation=True, price_micros_per_hour=PRICE)
 
 
 @pytest.fixture
 def worker(worker: JobContext, trainer: ScriptedTrainer) -> JobContext:
     """A worker whose every provider is the scripted one."""
-    from dataclasses import replace
-
     return replace(worker, trainers=dict.fromkeys(Provider, trainer))
 
 
@@ -55,6 +48,7 @@ async def start(
     database: Database, ada: Viewer, *, places: tuple[Choice, ...] = PLACES[:1], **facts: Any
 ) -> TrainingRun:
     """A run that waits for its first attempt."""
+    assert ada.user_id is not None
     model = await make_model(database, ada, name=f"model {len(places)}")
     async with database.begin(ada) as work:
         given: dict[str, Any] = {
@@ -74,7 +68,7 @@ async def start(
         )
         work.session.add(run)
         await work.session.flush()
-        await service.open_attempt(work, run)
+        await open_attempt(work, run)
     return run
 
 
@@ -234,8 +228,6 @@ class TestEnds:
     async def test_a_model_that_stays_at_its_provider_makes_the_run_ready(
         self, database: Database, worker: JobContext, trainer: ScriptedTrainer, ada: Viewer
     ) -> None:
-        from domain.ai_model.model import AIModel, AIModelStatus
-
         run = await start(database, ada, deploy=True)
         trainer.says = saying(
             hosted=HostedModel("acme/cat:9f", "https://weights"), outcome=Outcome(EndReason.SUCCEEDED)
