@@ -1,4 +1,7 @@
-"""The grammar of tqdm's bars: `desc: P%|bar| i/N [elapsed<remaining, rate, postfix]`."""
+"""The grammar of tqdm's bars: `desc: P%|bar| i/N [elapsed<remaining, rate, postfix]`.
+
+While nobody knows how many there are: `desc: |          | 0/? [00:00<?, ?it/s]`, or `desc: 12it [00:03,  4.01it/s]`.
+"""
 
 import re
 from dataclasses import dataclass
@@ -16,10 +19,18 @@ _AFTER = re.compile(
 )
 _TIMES = re.compile(r"[ ]*([\d:?]+(?: days?, [\d:]+)?)<([\d:?]+(?: days?, [\d:]+)?)(?:,[ ]*([^,]*))?(?:,(.*))?")
 _RATE = re.compile(r"([\d.]+)[ ]?(\w+)/(\w+)")
+_ENDLESS = re.compile(
+    r"([^|\[]{0,120}?)(?::[ ]|^)(?:\|[^|]{0,300}\| )?(\d{1,15})(?:/\? |[A-Za-z]{1,12} )"
+    r"\[[\d:]{1,12}(?:<\?)?, [^\]]{0,300}\]"
+)
 _OTHER = re.compile(
     r"\b(?:caption|cach|latent|load|download|fetch|valid|val\b|eval|sanity|test|predict|sampl|generat|token|map\b|filter"
     r"|preproc|prepar|extract|sav|upload|pack|encod|checkpoint|shard|import|convert|quantiz|bucket|install|hash|scan"
     r"|split|merg|unzip|creat|read|images?\b|files?\b)"
+)
+_ANNOUNCEMENT = re.compile(
+    r"\b(?:caption|cach|load|download|fetch|validat|evaluat|test|predict|sampl|generat|tokeniz|filter|preprocess|prepar"
+    r"|extract|sav|upload|pack|encod|convert|quantiz|hash|scan|split|merg|read|creat)ing\b|\bevaluation\b"
 )
 _TRAINING = re.compile(r"\b(?:train|steps?\b|epochs?\b|iter|fit|optimi)")
 
@@ -35,6 +46,7 @@ class Bar:
     """As printed: whole."""
     done: float
     total: float
+    """0 while it is not known."""
     elapsed_seconds: float | None
     remaining_seconds: float | None
     seconds_per_step: float | None
@@ -45,7 +57,7 @@ class Bar:
         name = self.description.casefold()
         if known.job is not None and name == known.job.casefold():
             return Claim.JOB
-        if is_other(name):
+        if is_other(name) or not self.total:
             return Claim.OTHER
         if known.steps is not None and self.total == known.steps:
             return Claim.STEPS
@@ -57,6 +69,11 @@ class Bar:
 def is_other(text: str) -> bool:
     """Whether the words are about something else than training steps."""
     return _OTHER.search(text[:DESCRIPTION_CHARACTERS].casefold()) is not None
+
+
+def announces_other(text: str) -> bool:
+    """Whether a line says that such work begins: the bare bar after it is then of that."""
+    return _ANNOUNCEMENT.search(text[:DESCRIPTION_CHARACTERS].casefold()) is not None
 
 
 def segments(text: str) -> list[Bar | str]:
@@ -79,8 +96,13 @@ def segments(text: str) -> list[Bar | str]:
         description = text[start : before.start()].strip()
         found.append(_bar(text[start : after.end()], description, float(before[1]), done, total, after[3] or ""))
         start = position = after.end()
-    if text[start:].strip():
-        found.append(text[start:])
+    rest = text[start:]
+    if endless := _ENDLESS.match(rest):
+        looked = rest[: endless.end()].strip()
+        found.append(Bar(looked, endless[1].strip(), 0.0, float(endless[2]), 0.0, None, None, None, ""))
+        rest = rest[endless.end() :]
+    if rest.strip():
+        found.append(rest)
     return found
 
 

@@ -5,13 +5,14 @@ never inside one, so that a secret is whole in one of them or is cut off.
 """
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
+from typing import Any, Self
 
-from jobs.trainer_logs.text import LINE_CHARACTERS
+from jobs.trainer_logs.text import LINE_CHARACTERS, storable
 
-CARRIED_BYTES = 2_400
+CARRIED_BYTES = 2_600
 """The longest piece in one part, as bytes of JSON."""
 WINDOW_CHARACTERS = 32_768
 _LIGHT_CHARACTERS = CARRIED_BYTES // 12
@@ -45,6 +46,24 @@ class Splitter:
     carry: str = ""
     given: int = 0
     """Characters of the running piece that were given already, as parts."""
+
+    @classmethod
+    def of(cls, state: object) -> Self:
+        """As it was kept. What is not of its kind is as at the beginning."""
+        carry, given = (state.get("carry"), state.get("given")) if isinstance(state, Mapping) else (None, None)
+        return cls(
+            storable(carry) if isinstance(carry, str) else "",
+            min(max(given, 0), LINE_CHARACTERS) if isinstance(given, int) else 0,
+        )
+
+    def kept(self) -> dict[str, Any]:
+        """What is kept between readings."""
+        return {"carry": self.carry, "given": min(self.given, LINE_CHARACTERS)}
+
+    @property
+    def running(self) -> str:
+        """The piece that has no end yet, if it is whole so far."""
+        return "" if self.given else self.carry.removesuffix("\r")
 
     def feed(self, text: str) -> Iterator[Piece]:
         """The pieces that are whole now; to be used up before the next text is fed."""

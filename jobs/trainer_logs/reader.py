@@ -8,14 +8,16 @@ from typing import Any
 from domain.secret import masked
 from domain.training.report import LogText, Outcome, Reading, Warned
 from domain.training.status import LogLevel, RunStage
-from jobs.trainer_logs import following
-from jobs.trainer_logs.bars import Bar, is_other, segments
-from jobs.trainer_logs.following import JOB_CHARACTERS, Following
+from jobs.trainer_logs.bars import Bar, announces_other, segments
+from jobs.trainer_logs.following import Following
+from jobs.trainer_logs.measuring import Measuring
 from jobs.trainer_logs.pieces import Ending, Piece, Splitter
-from jobs.trainer_logs.refreshes import Refreshes
+from jobs.trainer_logs.refreshes import Look, Refreshes
 from jobs.trainer_logs.registry import sign_of
-from jobs.trainer_logs.structured import MARK, MOST_STEPS, structured_of
-from jobs.trainer_logs.text import LINE_CHARACTERS, loudness, plain, storable, without_stamp
+from jobs.trainer_logs.sign import Claim, Sign
+from jobs.trainer_logs.state import MOST, WORD_CHARACTERS
+from jobs.trainer_logs.structured import MARK, structured_of
+from jobs.trainer_logs.text import LINE_CHARACTERS, has_open_string, loudness, plain, storable, without_stamp
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,9 +28,11 @@ class Said:
     percent: float | None = None
     """Of the training, 0 to 100; it never falls, and is 100 only by our own structured lines."""
     eta_seconds: float | None = None
+    """Until the training's end, by the trainer's own words."""
     readings: tuple[Reading, ...] = ()
     warnings: tuple[Warned, ...] = ()
     stage: RunStage | None = None
+    """Only by our own structured lines."""
     outcome: Outcome | None = None
     """Only by our own structured lines."""
     last_error_line: str | None = None
@@ -37,7 +41,8 @@ class Said:
 class LogReader:
     """Feed it the text that follows what was fed before, and keep `state` beside the offset of the text.
 
-    `steps` and `job` say which bar is the training: the one to this number of steps, or of this name.
+    `steps` and `job` say which bar is the training: the one to this number of steps, or of this name; `epochs` how many
+    there are, where a bar per epoch does not say it. They are kept in the state.
     """
 
     def __init__(
@@ -49,49 +54,56 @@ class LogReader:
         epochs: int | None = None,
     ) -> None:
         state = state or {}
-        carry, given = state.get("carry"), state.get("given")
-        self._splitter = Splitter(
-            storable(carry) if isinstance(carry, str) else "",
-            min(max(given, 0), LINE_CHARACTERS) if isinstance(given, int) else 0,
-        )
+        self._splitter = Splitter.of(state.get("pieces"))
         self._follow = Following.of(state.get("follow"))
+        self._measuring = Measuring.of(state.get("measuring"))
         self._refreshes = Refreshes.of(state.get("refreshes"))
-        self._follow.steps = min(steps, MOST_STEPS) if steps else self._follow.steps
-        self._follow.epochs = min(epochs, MOST_STEPS) if epochs else self._follow.epochs
-        self._follow.job = storable(job)[:JOB_CHARACTERS] if job else self._follow.job
-        self._follow.told = self._follow.told or bool(steps or job)
+        if steps:
+            self._follow.steps = min(max(steps, 0), MOST)
+        if epochs:
+            self._follow.epochs = min(max(epochs, 0), MOST)
+        if job:
+            self._follow.job = storable(job)[:WORD_CHARACTERS]
+        self._follow.ordered = self._follow.ordered or bool(steps or job)
 
     @property
     def state(self) -> dict[str, Any]:
         """All that is needed to go on; less than 4 KB of JSON, whatever was read."""
         return {
-            "carry": self._splitter.carry,
-            "given": self._splitter.given,
+            "pieces": self._splitter.kept(),
             "follow": self._follow.kept(),
+            "measuring": self._measuring.kept(),
             "refreshes": self._refreshes.kept(),
         }
 
     def feed(self, text: str, at: datetime) -> Said:
-        """What this text says, as far as it is whole. `at` is when it was written, or read."""
-        heard = _Hearing(self._follow, self._refreshes, at)
-        for piece in self._splitter.feed(storable(text)):
-            heard.take(piece)
-        return heard.said()
+        """What this text says, as far as it is whole; a bar is whole when its last bracket is there. `at` is when it
+        was written, or read. All that comes of a text comes at once: feed a long one in stretches."""
+        hearing = self._hearing(at)
+        # Backspaces go back to what is to be replaced, as returns do: Keras writes a bar's width of them.
+        for piece in self._splitter.feed(storable(text).replace("\b", "\r")):
+            hearing.take(piece)
+        hearing.glance(self._splitter.running)
+        return hearing.said()
 
     def finish(self, at: datetime) -> Said:
         """What is left when the log is over."""
-        heard = _Hearing(self._follow, self._refreshes, at)
+        hearing = self._hearing(at)
         for piece in self._splitter.finish():
-            heard.take(piece)
-        heard.release()
-        return heard.said()
+            hearing.take(piece)
+        hearing.release()
+        return hearing.said()
+
+    def _hearing(self, at: datetime) -> "_Hearing":
+        return _Hearing(self._follow, self._measuring, self._refreshes, at)
 
 
 class _Hearing:
     """One stretch of the log being read."""
 
-    def __init__(self, follow: Following, refreshes: Refreshes, at: datetime) -> None:
+    def __init__(self, follow: Following, measuring: Measuring, refreshes: Refreshes, at: datetime) -> None:
         self.follow = follow
+        self.measuring = measuring
         self.refreshes = refreshes
         self.at = at
         self.lines: list[LogText] = []
@@ -116,69 +128,90 @@ class _Hearing:
         )
 
     def take(self, piece: Piece) -> None:
+        """Read a piece."""
         text = plain(piece.text)
-        if not text:
+        if not text.strip():
             self._blank(piece)
         elif not piece.is_whole:
+            self.release()
             self._line(text)
         else:
             for segment in segments(text):
                 if isinstance(segment, Bar):
-                    self._bar(segment)
+                    self._bar(segment, is_closed=text.endswith(segment.text) and piece.ending is Ending.LINE)
                 else:
                     self._words(segment, piece.ending)
 
+    def glance(self, running: str) -> None:
+        """Look at a piece that has no end yet. A bar's newest look never has one, and may be the last for long: what it
+        says is heard now, and hearing it again with its end changes nothing."""
+        text = plain(running)
+        if text.endswith("]") and not has_open_string(running):
+            found = segments(text)
+            if len(found) == 1 and isinstance(found[0], Bar):
+                self._hear(found[0])
+
     def release(self) -> None:
         """Show what was held back."""
-        held = self.refreshes.release()
-        if held:
-            self._line(held)
+        for line in self.refreshes.release():
+            self._line(line)
 
     def _blank(self, piece: Piece) -> None:
         if piece.ending is not Ending.LINE:
             return
         if self.refreshes.held:
             self.release()
-        elif piece.is_whole:
+        elif piece.is_whole and self.refreshes.follows_words:
             self.lines.append(LogText("", self.at))
+            self.refreshes.follows_words = False
 
-    def _bar(self, bar: Bar) -> None:
-        self._sign(bar)
-        overall = self.follow.percent
-        if self.refreshes.shows(f"{bar.description} {bar.total}", bar.percent, bar.done >= bar.total, overall):
-            self._line(bar.text)
+    def _bar(self, bar: Bar, is_closed: bool) -> None:
+        sign = self._hear(bar)
+        is_other = sign is None or sign.claim is Claim.OTHER
+        name = f"{bar.description} {bar.total:g}"
+        self._look(Look(bar.text, name, bar.percent, 0 < bar.total <= bar.done, is_closed, is_other))
 
     def _words(self, text: str, ending: Ending) -> None:
         bare = without_stamp(text)
-        if bare.startswith(MARK):
-            self._structured(bare.removeprefix(MARK))
+        if bare.lstrip().startswith(MARK):
+            self._structured(bare.lstrip().removeprefix(MARK))
             return
-        is_refresh = self._sign(bare)
-        if not is_refresh and ending is Ending.REFRESH:
-            before = self.refreshes.replaces(text, self.follow.percent)
-            if before:
-                self._line(before)
-            return
-        self.release()
-        if not is_refresh:
-            self.follow.elsewhere = is_other(bare)
+        sign = self._hear(bare)
+        if sign is not None and sign.done is not None and (sign.is_look or ending is Ending.REFRESH):
+            percent = sign.percent if sign.percent is not None else 100 * sign.done / (sign.total or max(sign.done, 1))
+            name = f"{sign.format} {sign.counter} {self.follow.epoch if sign.per_epoch else 0}"
+            is_other, is_closed = sign.claim is Claim.OTHER, ending is Ending.LINE
+            self._look(Look(text, name, percent, sign.is_complete, is_closed, is_other))
+        elif ending is Ending.REFRESH:
+            for line in self.refreshes.words(text, self.follow.percent):
+                self._line(line)
+        else:
+            self.release()
+            self.follow.elsewhere = announces_other(bare)
             self._line(text)
+            self.refreshes.follows_words = True
 
-    def _sign(self, piece: Bar | str) -> bool:
-        """Learn from a piece; True if it is one of many looks of a bar of words, and is not shown."""
-        sign = sign_of(piece, self.follow.known)
-        if sign is None:
-            return False
-        heard = following.take(self.follow, sign, self.at)
-        self.percent = heard.percent if heard.percent is not None else self.percent
-        self.eta_seconds = heard.eta_seconds if heard.eta_seconds is not None else self.eta_seconds
-        self.readings.extend(heard.readings)
-        self.warnings.extend(heard.warnings)
-        if isinstance(piece, Bar) or not sign.is_refresh:
-            return False
-        inside = 100 * (sign.done or 0) / (sign.total or 1)
-        name = f"{sign.format} {sign.counter} {sign.total}"
-        return not self.refreshes.shows(name, inside, sign.is_complete, self.follow.percent)
+    def _look(self, look: Look) -> None:
+        if look.is_complete:
+            self.follow.elsewhere = False
+        for line in self.refreshes.look(look, self.follow.percent):
+            self._line(line)
+
+    def _hear(self, segment: Bar | str) -> Sign | None:
+        """Learn from what was said."""
+        sign = sign_of(segment, self.follow.known)
+        if sign is None or self.follow.claim == Claim.OWN:
+            return sign
+        self.follow.learn(sign)
+        is_followed = self.follow.follow(sign)
+        if is_followed:
+            self.percent = self.follow.percent
+            eta = self.follow.eta_seconds(sign)
+            self.eta_seconds = eta if eta is not None else self.eta_seconds
+        if is_followed or (sign.claim is not Claim.OTHER and not sign.is_look):
+            self.readings.extend(self.measuring.readings(sign, self.follow, self.at))
+            self.warnings.extend(self.measuring.warnings(sign, self.follow))
+        return sign
 
     def _structured(self, text: str) -> None:
         said = structured_of(text, self.at)
@@ -186,8 +219,7 @@ class _Hearing:
             return
         self.stage = said.stage or self.stage
         if said.percent is not None:
-            self.follow.percent = max(self.follow.percent, said.percent)
-            self.percent = self.follow.percent
+            self.percent = self.follow.own_word(said.percent)
         self.eta_seconds = said.eta_seconds if said.eta_seconds is not None else self.eta_seconds
         self.readings.extend(said.readings)
         self.outcome = said.outcome or self.outcome

@@ -18,6 +18,8 @@ class Claim(IntEnum):
     """It goes to exactly the number of steps that was asked for."""
     JOB = 4
     """It carries the job's name."""
+    OWN = 5
+    """Our own program's structured word; no trainer's sign has it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,6 +31,8 @@ class Known:
     job: str | None = None
     epoch: int | None = None
     """Whole epochs before the one that runs."""
+    counts_from_one: bool = False
+    """Whether bars named `Epoch 1` are of the first epoch."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,6 +51,9 @@ class Sign:
     """Whether `done` and `total` count within an epoch."""
     epoch: float | None = None
     """Epochs that are over; a part of one too, where the trainer says so."""
+    begins_epoch: bool = False
+    """Whether it tells which epoch runs: `epoch` is then the number of those before it."""
+    counts_from_one: bool = False
     epochs: int | None = None
     steps: int | None = None
     """The steps of the whole training, where the piece announces them."""
@@ -59,8 +66,8 @@ class Sign:
     seconds_per_step: float | None = None
     values: Mapping[str, float] = field(default_factory=dict)
     """Metrics under our names; nan and infinite ones too."""
-    is_refresh: bool = False
-    """One of many looks of the same bar."""
+    is_look: bool = False
+    """One of many looks of the same bar, whose values it repeats until there are new ones."""
 
     @property
     def is_complete(self) -> bool:

@@ -15,13 +15,12 @@ from typing import Any
 from domain.secret import masked
 from domain.training.report import Outcome, Reading
 from domain.training.status import EndReason, RunStage
+from jobs.trainer_logs.state import MOST
 from jobs.trainer_logs.text import storable
 
 MARK = "::runwire "
 MESSAGE_CHARACTERS = 2_000
 NAME_CHARACTERS = 100
-MOST_STEPS = 2**31 - 1
-"""What GraphQL's `Int` can hold."""
 _ENDS = {
     reason.value: reason
     for reason in (EndReason.SUCCEEDED, EndReason.CODE_ERROR, EndReason.DATA_ERROR, EndReason.DIVERGED)
@@ -82,7 +81,7 @@ def _reading(item: object, at: datetime) -> Reading | None:
     name, step, value = item.get("name"), item.get("step"), finite(item.get("value"))
     if not isinstance(name, str) or not 0 < len(name) <= NAME_CHARACTERS or not name.isprintable():
         return None
-    if isinstance(step, bool) or not isinstance(step, int) or abs(step) > MOST_STEPS or value is None:
+    if isinstance(step, bool) or not isinstance(step, int) or abs(step) > MOST or value is None:
         return None
     return Reading(name, step, value, at)
 

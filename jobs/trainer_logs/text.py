@@ -14,13 +14,17 @@ _ESCAPES = re.compile(
     "|\x1b[PX^_\\]][^\x07\x1b]*(?:\x07|\x1b\\\\)"  # titles and links
     "|\x1b[ -/]*[0-~]"
 )
+_STRING = re.compile("\x1b[PX^_\\]]")
 _CONTROLS = re.compile("[\0-\x07\x0a-\x1f\x7f-\x9f]")
 _LEVELS = {level.value: level for level in LogLevel}
-_ALIASES = _LEVELS | {"WARN": LogLevel.WARNING, "CRITICAL": LogLevel.ERROR, "FATAL": LogLevel.ERROR}
+_NAMED = _LEVELS | {"WARN": LogLevel.WARNING, "CRITICAL": LogLevel.ERROR, "FATAL": LogLevel.ERROR}
+_NAMES = "(DEBUG|INFO|WARNING|WARN|ERROR|CRITICAL|FATAL)"
+_FIRST = re.compile(r"[|\[ ]{0,4}" + _NAMES + r"(?:[\]:| ]|$)")
+_BRACKETED = re.compile(r"\[" + _NAMES + r"[\]|]")
 _STAMP = re.compile(r"\[?\d{4}-\d\d-\d\d[T ]\d\d:\d\d:\d\d(?:[.,]\d{1,9})?(?:Z|[+-]\d\d:?\d\d)?\]?[ \t]{1,4}")
 _EXCEPTION = re.compile(r"(?:[A-Za-z_]\w{0,60}\.){0,6}[A-Z]\w{0,60}(?:Error|Exception|Interrupt|Exit)(?::|$)")
-LEVEL_WORDS = 4
-"""Among so many first words a logging library puts its level."""
+PREFIX_CHARACTERS = 100
+"""Within so many a logging library puts its level."""
 
 
 def storable(text: str) -> str:
@@ -29,12 +33,15 @@ def storable(text: str) -> str:
 
 
 def plain(text: str) -> str:
-    """What a terminal would show of a piece between two line ends: no colours, and backspaces went back."""
+    """A piece between two ends without what only a terminal understands: colours, cursors, titles."""
     if "\x1b" in text:
         text = _ESCAPES.sub("", text)
-    if "\b" in text:
-        text = _overwritten(text)
     return _CONTROLS.sub("", text).rstrip()
+
+
+def has_open_string(text: str) -> bool:
+    """Whether a title or link for the terminal begins in it: what follows may be part of that."""
+    return _STRING.search(text) is not None
 
 
 def without_stamp(text: str) -> str:
@@ -53,24 +60,10 @@ def loudness(line: str) -> LogLevel:
     said = level_said(line)
     if said is not None:
         return said
-    for word in without_stamp(line[:300]).split(None, LEVEL_WORDS)[:LEVEL_WORDS]:
-        name = word.strip("[](){}:-|")
-        if name in _ALIASES and (word != name or line[0] != " "):
-            return _ALIASES[name]
+    beginning = line[:PREFIX_CHARACTERS]
+    found = _FIRST.match(without_stamp(beginning)) or _BRACKETED.search(beginning)
+    if found is not None:
+        return _NAMED[found[1]]
     if _EXCEPTION.match(line) or line.startswith("Traceback (most recent call last)"):
         return LogLevel.ERROR
     return LogLevel.INFO
-
-
-def _overwritten(text: str) -> str:
-    """A backspace moves back, and what follows takes the place of what was there. Backspaces at the end (Keras writes
-    a bar's width of them before the next one) therefore change nothing."""
-    shown: list[str] = []
-    at = 0
-    for part in re.split("(\b+)", text):
-        if part.startswith("\b"):
-            at = max(0, at - len(part))
-        else:
-            shown[at : at + len(part)] = part
-            at += len(part)
-    return "".join(shown)

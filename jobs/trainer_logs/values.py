@@ -7,7 +7,7 @@ NAME_CHARACTERS = 64
 MOST_VALUES = 24
 NUMBER = r"[-+]?(?:\d{1,30}(?:\.\d{0,30})?(?:[eE][-+]?\d{1,4})?|\.\d{1,30}|[nN]a[nN]|[iI]nf(?:inity)?)"
 
-_PAIR = re.compile(r"(?<![\w./-])([A-Za-z_][\w./-]{0,63})[ ]?[:=][ ]?(" + NUMBER + r")(?![\w.:/])")
+_PAIR = re.compile(r"(?<![\w./-])([A-Za-z_][\w./-]{0,63})[ ]?[:=][ ]?(" + NUMBER + r")(?![\w.:/%]|,\d)")
 _DURATION = re.compile(r"(?:(\d{1,4}) days?, )?(?:(\d{1,5}):)?(\d{1,4}):(\d{1,2})(?:\.\d+)?")
 _NAMES = {
     "lr": "learning_rate",

@@ -59,8 +59,17 @@ def _epoch(text: str, epoch: int, epochs: int, end: int) -> Sign | None:
             total=total,
             per_epoch=True,
             epoch=epoch - 1,
+            begins_epoch=True,
             epochs=epochs,
             values=values,
         )
     over = epoch if has_loss(values) else epoch - 1
-    return Sign(NAME, Claim.LIKELY if values else Claim.GUESS, "epochs", epoch=over, epochs=epochs, values=values)
+    return Sign(
+        NAME,
+        Claim.LIKELY if values else Claim.GUESS,
+        "epoch",
+        epoch=over,
+        begins_epoch=True,
+        epochs=epochs,
+        values=values,
+    )

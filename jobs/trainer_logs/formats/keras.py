@@ -28,7 +28,7 @@ def read(piece: Bar | str, known: Known) -> Sign | None:
     if found := _EPOCH.match(text):
         epoch, epochs = int(found[1]), int(found[2])
         if 1 <= epoch <= epochs:
-            return Sign(NAME, Claim.GUESS, "epochs", epoch=epoch - 1, epochs=epochs)
+            return Sign(NAME, Claim.GUESS, "epochs", epoch=epoch - 1, begins_epoch=True, epochs=epochs)
     found = _BAR.match(text)
     if found is None or int(found[2]) == 0:
         return None
@@ -47,5 +47,5 @@ def read(piece: Bar | str, known: Known) -> Sign | None:
         remaining_seconds=seconds * (total - done) if seconds is not None else None,
         seconds_per_step=seconds,
         values=pairs(text[found.end() :]),
-        is_refresh=True,
+        is_look=True,
     )

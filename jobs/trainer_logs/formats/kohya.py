@@ -27,7 +27,7 @@ def read(piece: Bar | str, known: Known) -> Sign | None:
     if found := _EPOCH.match(text):
         epoch, epochs = int(found[1]), int(found[2])
         if 1 <= epoch <= epochs:
-            return Sign(NAME, Claim.GUESS, "epochs", epoch=epoch - 1, epochs=epochs)
+            return Sign(NAME, Claim.GUESS, "epochs", epoch=epoch - 1, begins_epoch=True, epochs=epochs)
     if found := _STEPS.search(text):
         return Sign(NAME, steps=int(found[1]))
     return None

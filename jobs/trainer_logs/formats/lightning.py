@@ -25,8 +25,12 @@ def read(piece: Bar | str, known: Known) -> Sign | None:
     if found is None:
         return None
     number, of = int(found[1]), int(found[2]) if found[2] else None
-    if of is not None and number > 0:
-        number -= 1  # written `Epoch 1/10`: people count from 1
+    if of is None:
+        from_one = known.counts_from_one or (known.epoch is None and number == 1)
+    else:
+        from_one = number > 0
+    if from_one:
+        number = max(0, number - 1)  # people count from 1, and so do scripts that draw such bars themselves
     return replace(
         tqdm.sign_of(piece, known),
         format=NAME,
@@ -34,5 +38,7 @@ def read(piece: Bar | str, known: Known) -> Sign | None:
         counter="epoch",
         per_epoch=True,
         epoch=number,
+        begins_epoch=True,
+        counts_from_one=from_one and of is None,
         epochs=of,
     )

@@ -24,12 +24,12 @@ def sign_of(bar: Bar, known: Known) -> Sign:
         claim=bar.claim(known),
         counter=f"{bar.description} {bar.total:g}",
         done=bar.done,
-        total=bar.total,
+        total=bar.total or None,
         remaining_seconds=bar.remaining_seconds,
         elapsed_seconds=bar.elapsed_seconds,
         seconds_per_step=bar.seconds_per_step,
         values=pairs(bar.postfix),
-        is_refresh=True,
+        is_look=True,
     )
 
 
