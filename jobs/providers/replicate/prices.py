@@ -21,6 +21,8 @@ MICROS_PER_HOUR: Mapping[str, int] = {
     )
 }
 """Millionths of a dollar per hour, by the hardware's sku."""
+USUAL_HARDWARE = "gpu-h100"
+"""What is reckoned with where it is not known what a training was started with."""
 _SEVERAL = re.compile(r"(?P<sku>.+)-(?P<count>[248])x")
 
 

@@ -183,7 +183,7 @@ def _hosted_of(seen: Seen) -> HostedModel | None:
 
 def _cost_of(seen: Seen, position: Position, now: datetime, prices: Mapping[str, int]) -> int | None:
     """Run time × price: by the provider's own figure once there is one, until then by its clock."""
-    price = position.price_micros_per_hour or price_of(position.hyperparameters.get("billedHardware"), prices)
+    price = price_of(position.hyperparameters.get("billedHardware"), prices) or position.price_micros_per_hour
     if not price:
         return None
     seconds = 0.0

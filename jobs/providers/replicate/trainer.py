@@ -27,17 +27,22 @@ from jobs.providers.base import (
     TrainingOrder,
 )
 from jobs.providers.replicate.api import CREATE_SECONDS, READ_SECONDS, ReplicateApi
-from jobs.providers.replicate.prices import MICROS_PER_HOUR, price_of
+from jobs.providers.replicate.prices import MICROS_PER_HOUR, USUAL_HARDWARE, price_of
 from jobs.providers.replicate.quota import Quota
 from jobs.providers.replicate.reading import report_of
 from jobs.providers.replicate.seen import ENDED, Seen, Unreadable, is_reference, seen_of, time_of
 from jobs.providers.replicate.webhook import Signed
 from jobs.providers.replicate.wish import ModelName, Wish, destination_mark, destination_name, wish_of
 
+USUAL_PACE = Pace(first_seconds=5, longest_seconds=60)
+TEST_PACE = Pace(first_seconds=1, longest_seconds=5)
+"""Simulated trainings take seconds."""
 EVENTS = ("start", "logs", "completed")
 PAGE_URL = "https://replicate.com/p/"
-STARTING_LIMIT_SECONDS = 45 * 60
+STARTING_LIMIT_SECONDS = 25 * 60
+"""Less than a run may take to prepare, so that another GPU or provider gets its turn."""
 LOOK_BACK_SECONDS = 2 * 24 * 3_600
+MOST_REMEMBERED = 1_000
 MOST_PAGES = 50
 """Of 100 trainings each."""
 SECRET_AGAIN_SECONDS = 60.0
@@ -66,10 +71,11 @@ class ReplicateTrainer:
         self.account = account
         self._api = ReplicateApi(account, http, quota=Quota(), read_seconds=read_seconds, create_seconds=create_seconds)
         self._prices = prices
-        self._pace = pace or Pace(first_seconds=5, longest_seconds=60)
+        self._pace = pace or (TEST_PACE if account.is_test else USUAL_PACE)
         self._starting_limit_seconds = starting_limit_seconds
         self._look_back = timedelta(seconds=look_back_seconds)
         self._username: str | None = None
+        self._hardware: dict[str, object] = {}
         self._secret: str | None = None
         self._secret_asked_again = float("-inf")
         self._secret_lock = asyncio.Lock()
@@ -95,6 +101,7 @@ class ReplicateTrainer:
         wish = wish_of(order)
         version = wish.trainer.version or await self._latest_version(wish.trainer)
         destination = await self._destination(order, wish)
+        self._remember(order)
         reference = await self._api.create_training(
             wish.trainer.full_name,
             version,
@@ -121,7 +128,8 @@ class ReplicateTrainer:
         if found is None:
             return None
         version = f"{found.model}:{found.version}" if found.model and found.version else None
-        return Started(reference=found.id, url=PAGE_URL + found.id, version=version)
+        price = price_of(self._hardware.get(tag, USUAL_HARDWARE), self._prices) or 0
+        return Started(reference=found.id, url=PAGE_URL + found.id, price_micros_per_hour=price, version=version)
 
     async def report(self, reference: str, position: Position, now: datetime) -> Report:
         """The training as it is now. Raises `ProviderLost`, `ProviderBusy`, `CredentialRefused`."""
@@ -257,9 +265,11 @@ class ReplicateTrainer:
                     continue
                 newest, oldest = newest or seen.created_at, seen.created_at or oldest
                 yield seen
-            cursor = _cursor_of(page.get("next"))
+            before, cursor = cursor, _cursor_of(page.get("next"))
+            if cursor in (None, before) or not results:
+                return
             # By the newest one's time and not by our clock, which may go differently from theirs.
-            if cursor is None or (newest is not None and oldest is not None and newest - oldest > self._look_back):
+            if newest is not None and oldest is not None and newest - oldest > self._look_back:
                 return
 
     async def _latest_version(self, trainer: ModelName) -> str:
@@ -300,6 +310,12 @@ class ReplicateTrainer:
                 raise ProviderBusy("Replicate's answer about the account could not be read.")
             self._username = username
         return self._username
+
+    def _remember(self, order: TrainingOrder) -> None:
+        """What it is billed by, for `find`: no answer of the API tells it."""
+        while len(self._hardware) >= MOST_REMEMBERED:
+            del self._hardware[next(iter(self._hardware))]
+        self._hardware[order.tag] = order.hyperparameters.get("billedHardware")
 
     def _price(self, hyperparameters: Mapping[str, object]) -> int | None:
         return price_of(hyperparameters.get("billedHardware"), self._prices)

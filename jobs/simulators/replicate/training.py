@@ -8,7 +8,7 @@ from typing import Any
 
 from jobs.simulators.kit import Truth, seeded
 from jobs.simulators.replicate.catalog import Trainer, cost_micros, micros_per_hour
-from jobs.simulators.replicate.trainer_log import LogPlan, pieces_of, text_until
+from jobs.simulators.replicate.trainer_log import LogPlan, Piece, pieces_of, text_until
 
 FINAL = frozenset({"succeeded", "failed", "canceled", "aborted"})
 NEVER = 10.0**9
@@ -37,7 +37,6 @@ class Look:
     status: str
     started_at: datetime | None
     completed_at: datetime | None
-    logs: str
     error: str | None
 
     @property
@@ -69,6 +68,8 @@ class SimulatedTraining:
     fetch_error: str | None = None
     faults_left: list[int] = field(default_factory=list)
     """Answers that reads of it get first."""
+    pieces: list[Piece] = field(default_factory=list)
+    """Its whole log, once somebody has looked."""
 
     @property
     def start_at(self) -> datetime:
@@ -93,11 +94,23 @@ class SimulatedTraining:
                 started = end.at - timedelta(microseconds=3)
             else:
                 started = None
-            logs = self._logs((end.at - self.start_at).total_seconds(), end) if has_worked else ""
-            return Look(end.status, started, end.at, logs, end.error)
+            return Look(end.status, started, end.at, end.error)
         if not began:
-            return Look("starting", None, None, "", None)
-        return Look("processing", self.start_at, None, self._logs((now - self.start_at).total_seconds(), None), None)
+            return Look("starting", None, None, None)
+        return Look("processing", self.start_at, None, None)
+
+    def log_at(self, now: datetime) -> str:
+        """All that its trainer has printed until then."""
+        look = self.look(now)
+        elapsed = ((look.completed_at or now) - self.start_at).total_seconds()
+        if elapsed <= 0 or self.scenario == "fails_at_start":
+            return ""
+        if self.fetch_is_due or self.fetch_error is not None:
+            return self._printed(0.0)
+        if self.scenario == "bad_data":
+            return self._printed(0.0) + ("Extracted 0 files from the archive\n" if look.is_final else "")
+        text = self._printed(elapsed)
+        return text + _TRACEBACK if look.status == "failed" else text
 
     def cancel(self, now: datetime) -> None:
         """Whoever asks twice, or too late, changes nothing."""
@@ -113,7 +126,7 @@ class SimulatedTraining:
             "error": look.error,
             "id": self.id,
             "input": dict(self.input),
-            "logs": look.logs or None,
+            "logs": None if in_list else self.log_at(now) or None,
             "metrics": self._metrics(look),
             "model": self.trainer.full_name,
             "output": self._output(look),
@@ -204,25 +217,19 @@ class SimulatedTraining:
                 return after(2, "canceled")
         return after(self.training_seconds, "succeeded")
 
-    def _logs(self, elapsed: float, end: End | None) -> str:
-        if self.scenario == "fails_at_start":
-            return ""
-        if self.fetch_is_due or self.fetch_error is not None:
-            return text_until(pieces_of(self._plan(1.0)), 0.0)
-        if self.scenario == "bad_data":
-            return text_until(pieces_of(self._plan(1.0)), 0.0) + ("Extracted 0 files from the archive\n" if end else "")
-        last = {"stuck": 0.4, "frozen_at_99": 0.99, "fails_while_training": 0.45}.get(self.scenario, 1.0)
-        text = text_until(pieces_of(self._plan(last)), elapsed)
-        return text + _TRACEBACK if end is not None and end.status == "failed" else text
+    def _printed(self, elapsed: float) -> str:
+        if not self.pieces:
+            self.pieces.extend(pieces_of(self._plan()))
+        return text_until(self.pieces, elapsed)
 
-    def _plan(self, last_fraction: float) -> LogPlan:
+    def _plan(self) -> LogPlan:
         steps = self.input.get("steps", self.input.get("max_train_steps", 1000))
         return LogPlan(
             job_name=self.trainer.job_name,
             steps=steps if isinstance(steps, int) and steps > 0 else 1000,
             seconds=self.training_seconds,
             seed=self.id,
-            last_fraction=last_fraction,
+            last_fraction={"stuck": 0.4, "frozen_at_99": 0.99, "fails_while_training": 0.45}.get(self.scenario, 1.0),
             padding_characters=self.oversized_characters if self.scenario == "webhook_oversized" else 0,
         )
 

@@ -152,9 +152,9 @@ class WebhookSender:
                 await self._lie(following)
             if "start" in training.events:
                 await self._tell(following, retried=False)
-            following.characters_told = len(look.logs)
-        elif len(look.logs) > following.characters_told:
-            following.characters_told = len(look.logs)
+            following.characters_told = len(training.log_at(now))
+        elif look.status == "processing" and len(training.log_at(now)) > following.characters_told:
+            following.characters_told = len(training.log_at(now))
             if "logs" in training.events:
                 await self._tell(following, retried=False)
 

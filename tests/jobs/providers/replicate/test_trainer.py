@@ -1,5 +1,6 @@
 """ReplicateTrainer against the simulated Replicate: every scenario, from the order to the end."""
 
+import asyncio
 import json
 from datetime import UTC, datetime
 
@@ -100,6 +101,19 @@ async def test_a_training_is_started_followed_and_finished(bench: Bench) -> None
     assert (truth.state, truth.tag) == ("succeeded", TAG)
 
 
+async def test_many_runs_share_one_account(bench: Bench) -> None:
+    trainer = bench.trainer()
+    orders = [bench.order(attempt=attempt) for attempt in range(1, 13)]
+
+    started = await asyncio.gather(*(trainer.start(order) for order in orders))
+
+    assert len({one.reference for one in started}) == len(bench.simulator.truths()) == 12
+    bench.simulator.clock.advance(30)
+    reports = await asyncio.gather(*(bench.report(trainer, one) for one in started))
+    assert [report.outcome for report in reports] == [Outcome(EndReason.SUCCEEDED)] * 12
+    assert len({report.hosted.version for report in reports if report.hosted is not None}) == 12
+
+
 async def test_the_creation_names_the_webhook_and_its_events(bench: Bench) -> None:
     await bench.trainer().start(bench.order(calls_back=True))
 
@@ -193,6 +207,8 @@ async def test_what_was_created_with_a_lost_answer_is_found(bench: Bench, scenar
     found = await trainer.find(TAG)
     assert found is not None
     assert (found.reference, found.url) == (truth.reference, f"https://replicate.com/p/{truth.reference}")
+    assert found.price_micros_per_hour == truth.price_micros_per_hour == H100
+    assert found.version == f"ostris/flux-dev-lora-trainer:{TRAINERS[0].version}"
     assert await bench.trainer(account="other").find(TAG) is None
 
 
@@ -313,6 +329,8 @@ async def test_ends(bench: Bench, scenario: str, reason: EndReason, words: str) 
 async def test_what_never_ends_is_told_as_it_is(bench: Bench, scenario: str, percent: float) -> None:
     trainer = bench.trainer(scenario)
     started = await trainer.start(bench.order())
+    bench.simulator.clock.advance(1.5)
+    await bench.report(trainer, started)
     bench.simulator.clock.advance(10_000)
 
     report = await bench.report(trainer, started)
