@@ -9,7 +9,7 @@ import logging
 import re
 import time
 from collections import OrderedDict
-from collections.abc import Awaitable, Callable, Hashable
+from collections.abc import Awaitable, Callable, Hashable, Mapping
 from dataclasses import dataclass
 from typing import TypeAlias
 from uuid import UUID
@@ -74,6 +74,16 @@ class Wanted:
     """What the simulator is to play; in test mode only."""
 
 
+@dataclass(frozen=True, slots=True)
+class Opened:
+    """An account that a key opens."""
+
+    owner: str
+    """Whose it is, for people."""
+    alive: Mapping[str, str]
+    """What of ours is alive in it, if that was asked: reference → tag."""
+
+
 LoadIntegration: TypeAlias = Callable[[Wanted], Awaitable[Integration | None]]
 BuildTrainer: TypeAlias = Callable[[Account], RemoteTrainer]
 
@@ -120,14 +130,15 @@ class Accounts:
         self._kept.move_to_end(key)
         return kept.trainer
 
-    async def whose(self, provider: Provider, api_key: Secret) -> str:
-        """Whose account a key opens, as the provider says just now; nothing is kept.
+    async def opened(self, provider: Provider, api_key: Secret, *, with_alive: bool = False) -> Opened:
+        """What a key opens, as the provider says just now; nothing is kept.
 
         Raises `ProviderRefused` in the provider's words, and `ProviderBusy` where it does not answer in time."""
         trainer = self._build(Account(provider, api_key, self.settings.base_url_of(provider)))
         try:
             with anyio.fail_after(KEY_TEST_SECONDS):
-                return without(api_key, await trainer.whose())
+                owner = without(api_key, await trainer.whose())
+                return Opened(owner, await trainer.alive() if with_alive else {})
         except TimeoutError:
             raise ProviderBusy(f"It did not answer within {KEY_TEST_SECONDS:g} seconds.", BUSY_SECONDS) from None
         except ProviderBusy as error:

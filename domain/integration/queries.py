@@ -1,5 +1,6 @@
 """What is asked about users' accounts at providers. Which of them a run is done with is asked in `choosing.py`."""
 
+from collections.abc import Sequence
 from uuid import UUID
 
 from sqlmodel import col, func, select
@@ -25,14 +26,15 @@ async def integration_of(
     return found
 
 
-async def integration_named(session: AsyncSession, user_id: UUID, provider: Provider, name: str) -> Integration | None:
-    """The user's account at the provider that bears this name; its row stays locked."""
-    statement = (
-        select(Integration)
-        .where(Integration.user_id == user_id, Integration.provider == provider, Integration.name == name)
-        .with_for_update()
-        .execution_options(populate_existing=True)
+async def integration_named(
+    session: AsyncSession, user_id: UUID, provider: Provider, name: str, *, lock: bool = False
+) -> Integration | None:
+    """The user's account at the provider that bears this name."""
+    statement = select(Integration).where(
+        Integration.user_id == user_id, Integration.provider == provider, Integration.name == name
     )
+    if lock:
+        statement = statement.with_for_update().execution_options(populate_existing=True)
     return (await session.exec(statement)).one_or_none()
 
 
@@ -56,9 +58,9 @@ async def count_integrations(session: AsyncSession, user_id: UUID) -> tuple[int,
     return (await session.exec(statement)).one()
 
 
-async def count_alive(session: AsyncSession, integration_id: UUID) -> int:
-    """How many things at the provider were made with this account and are not known to have ended."""
-    statement = select(func.count()).where(
+async def alive_with(session: AsyncSession, integration_id: UUID) -> Sequence[Resource]:
+    """What was made at the provider with this account and is not known to have ended."""
+    statement = select(Resource).where(
         Resource.integration_id == integration_id, col(Resource.status) != ResourceStatus.ENDED
     )
-    return (await session.exec(statement)).one()
+    return (await session.exec(statement)).all()

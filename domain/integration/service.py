@@ -1,6 +1,7 @@
 """The verbs of connected accounts. None of them asks a provider; whoever calls has tested the key before."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from types import MappingProxyType
 from uuid import UUID
 
 from sqlmodel import select
@@ -21,6 +22,7 @@ MOST_EVER = 500
 """Rows of one user, with those of disconnected accounts, which stay for the runs that name them."""
 LONGEST_ACCOUNT_NAME = 200
 LONGEST_MESSAGE = 500
+NOTHING: Mapping[str, str] = MappingProxyType({})
 
 
 def may_change(viewer: Viewer) -> UUID:
@@ -41,16 +43,17 @@ async def connect(
     name: str,
     seal: Callable[[bytes], bytes],
     account_name: str,
+    sees: Mapping[str, str] = NOTHING,
 ) -> Integration:
-    """Keep a key that the provider has just taken; one of the same name at the same provider is replaced, by that of
-    another account only if nothing is alive that was made with it.
+    """Keep a key that the provider has just taken; one of the same name at the same provider is replaced, unless
+    something was made with it that the new one does not see.
 
-    `seal` gives the encrypted key, bound to the row whose binding it is given. Raises `TooManyIntegrations`,
-    `IntegrationInUse`."""
+    `seal` gives the encrypted key, bound to the row whose binding it is given; `sees` is what the new key shows alive
+    at the provider, reference → tag. Raises `TooManyIntegrations`, `IntegrationInUse`."""
     user_id = may_change(viewer)
     # The user's row stands for their accounts while these are counted: two requests take turns.
     await work.session.exec(select(User.id).where(User.id == user_id).with_for_update(key_share=True))
-    row = await queries.integration_named(work.session, user_id, provider, name)
+    row = await queries.integration_named(work.session, user_id, provider, name, lock=True)
     connected, ever = await queries.count_integrations(work.session, user_id)
     is_one_more = row is None or row.status is IntegrationStatus.DISCONNECTED
     if is_one_more and connected >= MOST_CONNECTED:
@@ -68,10 +71,10 @@ async def connect(
             updated_at=work.now,
         )
         work.session.add(row)
-    account_name = _line(account_name, LONGEST_ACCOUNT_NAME)
-    if row.account_name != account_name:
-        await _check_unused(work, row)
-    row.secret, row.account_name = seal(row.binding), account_name
+    else:
+        await _check_unused(work, row, sees)
+    row.secret = seal(row.binding)
+    row.account_name = _line(account_name, LONGEST_ACCOUNT_NAME)
     row.status, row.error_message = IntegrationStatus.CONNECTED, None
     row.tested_at = row.updated_at = work.now
     _note(work, viewer, "account.integration_connected", row)
@@ -122,12 +125,14 @@ async def disconnect(work: UnitOfWork, viewer: Viewer, *, integration_id: UUID) 
     return row
 
 
-async def _check_unused(work: UnitOfWork, row: Integration) -> None:
+async def _check_unused(work: UnitOfWork, row: Integration, sees: Mapping[str, str] = NOTHING) -> None:
     """A key that the provider refuses ends nothing any more, and may go at any time."""
-    if row.status is not IntegrationStatus.CONNECTED or row.secret is None:
+    if row.status is not IntegrationStatus.CONNECTED:
         return
-    if alive := await queries.count_alive(work.session, row.id):
-        raise IntegrationInUse(row.name, alive)
+    alive = await queries.alive_with(work.session, row.id)
+    left = [one for one in alive if one.reference not in sees and one.tag not in sees.values()]
+    if left:
+        raise IntegrationInUse(row.name, len(left))
 
 
 def _note(work: UnitOfWork, viewer: Viewer, action: str, row: Integration) -> None:

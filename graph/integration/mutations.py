@@ -24,6 +24,7 @@ from graph.ids import uuid_of
 from graph.integration.enums import Provider
 from graph.integration.types import Integration
 from graph.limiter import Attempt
+from jobs.accounts import Opened
 from jobs.providers.base import ProviderError, ProviderRefused
 
 BUSY_SECONDS = 30
@@ -69,13 +70,16 @@ class IntegrationMutations:
     ) -> ConnectIntegrationResult:
         context = info.context
         viewer = context.viewer
-        may_change(viewer)
+        user_id = may_change(viewer)
         wanted = NewIntegration.checked(provider=input.provider, name=input.name, key=input.api_key)
         vault = context.accounts.vault
         if not vault.can_seal:
             raise EncryptionNotSetUp
+        async with context.begin() as work:
+            old = await queries.integration_named(work.session, user_id, wanted.provider, wanted.name)
+            is_in_use = old is not None and bool(await queries.alive_with(work.session, old.id))
         try:
-            account_name = await _whose(context, wanted.provider, wanted.key)
+            opened = await _opened(context, wanted.provider, wanted.key, with_alive=is_in_use)
         except ProviderRefused as error:
             raise ProviderKeyRefused(wanted.provider, str(error)) from None
         async with context.begin() as work:
@@ -85,7 +89,8 @@ class IntegrationMutations:
                 provider=wanted.provider,
                 name=wanted.name,
                 seal=lambda binding: vault.seal(wanted.key, bound_to=binding),
-                account_name=account_name,
+                account_name=opened.owner,
+                sees=opened.alive,
             )
         return Integration.of(row)
 
@@ -109,7 +114,7 @@ class IntegrationMutations:
             raise KeyCannotBeRead(row.name) from None
         account_name = refusal = None
         try:
-            account_name = await _whose(context, row.provider, key)
+            account_name = (await _opened(context, row.provider, key)).owner
         except ProviderRefused as error:
             refusal = str(error)
         resealed = None if vault.is_current(sealed) else vault.seal(key, bound_to=row.binding)
@@ -139,14 +144,14 @@ class IntegrationMutations:
         return Integration.of(row)
 
 
-async def _whose(context: Context, provider: Provider, key: Secret) -> str:
-    """Whose account it is. Raises `TooManyAttempts`, since keys can be guessed here too, `ProviderRefused` as it comes,
+async def _opened(context: Context, provider: Provider, key: Secret, *, with_alive: bool = False) -> Opened:
+    """What the key opens. Raises `TooManyAttempts`, since keys can be guessed here too, `ProviderRefused` as it comes,
     and `ProviderUnreachable`."""
     await context.services.attempts.check(
         Attempt.PROVIDER_KEY, address=context.client_address, subject=str(context.viewer.user_id)
     )
     try:
-        return await context.accounts.whose(provider, key)
+        return await context.accounts.opened(provider, key, with_alive=with_alive)
     except ProviderRefused:
         raise
     except ProviderError as error:

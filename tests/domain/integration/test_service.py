@@ -1,5 +1,6 @@
 """Connecting, testing and disconnecting accounts: what is written, and what is refused."""
 
+from collections.abc import Mapping
 from dataclasses import replace
 from datetime import timedelta
 from typing import Any
@@ -21,6 +22,7 @@ from domain.errors import NotFound, NotSignedIn
 from domain.integration import choosing, queries, service
 from domain.integration.errors import IntegrationInUse, NotInTestMode, TooManyIntegrations
 from domain.integration.model import Integration, IntegrationStatus
+from domain.integration.service import NOTHING
 from domain.secret import Secret
 from domain.training.status import Provider
 from domain.viewer import Scope, ScopeMissing, Viewer
@@ -40,6 +42,7 @@ async def connect(
     name: str = "Work",
     key: Secret = KEY,
     account_name: str = "acme",
+    sees: Mapping[str, str] = NOTHING,
 ) -> Integration:
     async with database.begin(viewer) as work:
         return await integration.connect(
@@ -49,6 +52,7 @@ async def connect(
             name=name,
             seal=lambda binding: VAULT.seal(key, bound_to=binding),
             account_name=account_name,
+            sees=sees,
         )
 
 
@@ -135,11 +139,13 @@ class TestConnecting:
     ) -> None:
         viewer = await make_user(database)
         row = await connect(database, viewer)
-        await make_alive(worker_database, row)
-        await connect(database, viewer, key=Secret("r8_sim_acme2"))
-        with pytest.raises(IntegrationInUse) as refused:
-            await connect(database, viewer, key=Secret("r8_sim_other"), account_name="other")
-        assert refused.value.params == {"name": "Work", "alive": 1}
+        running = await make_alive(worker_database, row, reference="abc", status=ResourceStatus.ALIVE)
+        intended = await make_alive(worker_database, row)
+        await connect(database, viewer, key=Secret("r8_sim_acme2"), sees={"abc": running.tag, "new": intended.tag})
+        for sees, alive in ((NOTHING, 2), ({"abc": "whatever"}, 1), ({"new": intended.tag}, 1)):
+            with pytest.raises(IntegrationInUse) as refused:
+                await connect(database, viewer, key=Secret("r8_sim_other"), sees=sees)
+            assert refused.value.params == {"name": "Work", "alive": alive}
         (kept,) = await rows_of(database, viewer)
         assert VAULT.open(kept.secret or b"", bound_to=kept.binding) == Secret("r8_sim_acme2")
 
