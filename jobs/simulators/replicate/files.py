@@ -1,7 +1,9 @@
-"""Uploaded input files, as the SDK sends file-like inputs before it creates anything."""
+"""Uploaded input files, as the SDK sends file-like inputs before it creates anything; and the weights that are left."""
 
 import base64
 import hashlib
+import io
+import tarfile
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -10,7 +12,9 @@ from typing import Any
 from starlette.datastructures import UploadFile
 from starlette.requests import Request
 
+from jobs.simulators.kit import seeded
 from jobs.simulators.replicate.problems import Refusal, not_found
+from jobs.simulators.replicate.training import SimulatedTraining
 
 KEPT = timedelta(days=1)
 
@@ -74,3 +78,14 @@ class FileShelf:
 
     def delete(self, account: str, file_id: str) -> None:
         del self._files[self.get(account, file_id).id]
+
+
+def weights_of(training: SimulatedTraining) -> bytes:
+    """The archive at the address that a success names."""
+    content = io.BytesIO()
+    with tarfile.open(fileobj=content, mode="w") as archive:
+        weights = seeded(0, training.id, "weights").randbytes(4_096)
+        entry = tarfile.TarInfo("output/flux_train_replicate/lora.safetensors")
+        entry.size = len(weights)
+        archive.addfile(entry, io.BytesIO(weights))
+    return content.getvalue()

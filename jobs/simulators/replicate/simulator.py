@@ -3,18 +3,13 @@
 import asyncio
 import base64
 import contextlib
-import io
-import ipaddress
-import json
 import re
-import tarfile
 import time
 from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from datetime import datetime, timedelta
 from typing import Any, ClassVar
-from urllib.parse import urlsplit
 
 import httpx2
 from starlette.applications import Starlette
@@ -26,20 +21,18 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from jobs.simulators.kit import Caller, Door, Due, Journal, SimulatorClock, Truth, WireFault, seeded
 from jobs.simulators.replicate import problems
 from jobs.simulators.replicate.catalog import HARDWARE_NAMES, TRAINERS, Trainer, wrong_fields
-from jobs.simulators.replicate.files import FileShelf
+from jobs.simulators.replicate.files import FileShelf, weights_of
 from jobs.simulators.replicate.models import ModelShelf, new_version_id
 from jobs.simulators.replicate.problems import Refusal
+from jobs.simulators.replicate.requests import base_of, check_creation, json_of, key_of, last_of_page, loopback_input
 from jobs.simulators.replicate.scenarios import CREATION_FAULTS, ON_EVERY_CALL, READ_FAULTS, SCENARIOS
 from jobs.simulators.replicate.training import OVERSIZED_CHARACTERS, SimulatedTraining
 from jobs.simulators.replicate.webhooks import Secrets, WebhookSender
 
-EVENTS = ("start", "output", "logs", "completed")
 FETCH_SECONDS = 20.0
 LOOK_WAITS_SECONDS = 2.0
 """How long a read waits for the data to be there, at most."""
 _ID = "0123456789abcdefghijklmnopqrstuvwxyz"
-_BODY_FIELDS = frozenset({"destination", "input", "webhook", "webhook_completed", "webhook_events_filter"})
-
 Answer = Callable[["ReplicateSimulator", Request, Caller, Mapping[str, str]], Awaitable[Response]]
 
 
@@ -90,9 +83,7 @@ class ReplicateSimulator:
             http=self._http,
             wall=self.wall,
         )
-        self.app: ASGIApp = Door(
-            Router(default=self._serve, lifespan=self._lifespan), self.journal, self.clock, _key_of
-        )
+        self.app: ASGIApp = Door(Router(default=self._serve, lifespan=self._lifespan), self.journal, self.clock, key_of)
 
     def script(self, account: str, scenarios: Sequence[str]) -> None:
         """The next creations of that account take these, in order."""
@@ -168,7 +159,7 @@ class ReplicateSimulator:
         raise problems.not_found()
 
     def _caller(self, request: Request) -> Caller:
-        key = _key_of(request)
+        key = key_of(request)
         caller = Caller.of_key(key) if key.startswith("r8_") else None
         if caller is None or caller.scenario in ON_EVERY_CALL:
             raise problems.unauthenticated()
@@ -222,7 +213,7 @@ class ReplicateSimulator:
         return JSONResponse({"key": self.secrets_of(caller.account).current})
 
     async def make_model(self, request: Request, caller: Caller, _: Mapping[str, str]) -> Response:
-        given = await _json_of(request)
+        given = await json_of(request)
         if self._upcoming(caller) == "conflict" and f"{given.get('owner')}/{given.get('name')}" not in self._models.own:
             self._models.make(caller.account, given)  # somebody else was a little faster
         model = self._models.make(caller.account, given)
@@ -246,13 +237,13 @@ class ReplicateSimulator:
         raise problems.not_found()
 
     async def create(self, request: Request, caller: Caller, words: Mapping[str, str]) -> Response:
-        given = await _json_of(request)
+        given = await json_of(request)
         scenario = self._upcoming(caller)
         self._refuse_if_wished(caller, scenario)
         trainer = self._models.trainers.get(f"{words['owner']}/{words['name']}")
         if trainer is None or trainer.version != words["version"]:
             raise problems.invalid_version()
-        _check(given)
+        check_creation(given)
         wrong = wrong_fields(trainer, given["input"])
         if wrong:
             raise problems.invalid(wrong)
@@ -303,13 +294,13 @@ class ReplicateSimulator:
             input=given["input"],
             webhook=webhook,
             events=frozenset(events if given.get("webhook") else ("completed",)),
-            base_url=_base_of(request),
+            base_url=base_of(request),
             created_at=self.clock.now(),
             starting_seconds=0.0 if scenario == "webhook_early" else self._starting_seconds,
             training_seconds=self._training_seconds,
             new_version=new_version_id(training_id),
             oversized_characters=self._oversized_characters,
-            fetch_is_due=_loopback_url(given["input"]) is not None,
+            fetch_is_due=loopback_input(given["input"]) is not None,
             faults_left=list(READ_FAULTS.get(scenario, ())),
         )
         self.trainings[training.id] = training
@@ -319,7 +310,7 @@ class ReplicateSimulator:
 
     async def listed(self, request: Request, caller: Caller, _: Mapping[str, str]) -> Response:
         mine = self._of(caller)
-        before = _before(request.query_params.get("cursor"))
+        before = last_of_page(request.query_params.get("cursor"))
         if before is not None:
             ids = [one.id for one in mine]
             if before not in ids:
@@ -332,7 +323,7 @@ class ReplicateSimulator:
         following = None
         if more:
             cursor = base64.urlsafe_b64encode(f"p={page[-1].id}".encode()).decode().rstrip("=")
-            following = f"{_base_of(request)}/v1/trainings?cursor={cursor}"
+            following = f"{base_of(request)}/v1/trainings?cursor={cursor}"
         results = [training.shown(now, in_list=True) for training in page]
         return JSONResponse({"next": following, "previous": None, "results": results})
 
@@ -353,14 +344,14 @@ class ReplicateSimulator:
 
     async def add_file(self, request: Request, caller: Caller, _: Mapping[str, str]) -> Response:
         stored = await self._files.add(caller.account, request, self.clock.now())
-        return JSONResponse(stored.shown(_base_of(request)), status_code=201)
+        return JSONResponse(stored.shown(base_of(request)), status_code=201)
 
     async def files(self, request: Request, caller: Caller, _: Mapping[str, str]) -> Response:
-        results = [stored.shown(_base_of(request)) for stored in self._files.of(caller.account).values()]
+        results = [stored.shown(base_of(request)) for stored in self._files.of(caller.account).values()]
         return JSONResponse({"next": None, "previous": None, "results": results})
 
     async def file(self, request: Request, caller: Caller, words: Mapping[str, str]) -> Response:
-        return JSONResponse(self._files.get(caller.account, words["id"]).shown(_base_of(request)))
+        return JSONResponse(self._files.get(caller.account, words["id"]).shown(base_of(request)))
 
     async def delete_file(self, _: Request, caller: Caller, words: Mapping[str, str]) -> Response:
         self._files.delete(caller.account, words["id"])
@@ -370,7 +361,7 @@ class ReplicateSimulator:
         training = self._training(caller, words["id"])
         if training.look(self.clock.now()).status != "succeeded":
             raise problems.not_found()
-        return Response(_weights_of(training), media_type="application/x-tar")
+        return Response(weights_of(training), media_type="application/x-tar")
 
     async def _settle(self, training: SimulatedTraining) -> None:
         """Fetch the training's data if it is time, and wait a little until it is there."""
@@ -383,7 +374,7 @@ class ReplicateSimulator:
         await asyncio.wait([task], timeout=LOOK_WAITS_SECONDS)
 
     async def _fetch(self, training: SimulatedTraining) -> None:
-        found = _loopback_url(training.input)
+        found = loopback_input(training.input)
         assert found is not None
         name, url = found
         error: str | None = None
@@ -432,94 +423,3 @@ def _routes() -> list[tuple[str, re.Pattern[str], Answer]]:
 
 
 _ROUTES = _routes()
-
-
-def _key_of(request: Request) -> str:
-    scheme, _, key = request.headers.get("authorization", "").partition(" ")
-    return key.strip() if scheme.lower() == "bearer" else ""
-
-
-def _base_of(request: Request) -> str:
-    """By the request's own address, and with the prefix that the app is mounted under: `base_url` leaves that out."""
-    url = request.url
-    return f"{url.scheme}://{url.netloc}{request.scope.get('root_path', '')}".rstrip("/")
-
-
-async def _json_of(request: Request) -> Mapping[str, Any]:
-    kind = request.headers.get("content-type", "")
-    if kind.partition(";")[0].strip().lower() != "application/json":
-        raise Refusal(415, f'Unsupported media type "{kind}" in request.')
-    try:
-        given = json.loads(await request.body())
-    except ValueError as error:
-        raise Refusal(400, "JSON parse error - the body is no JSON") from error
-    if not isinstance(given, dict):
-        raise Refusal(400, "JSON parse error - an object is needed")
-    return given
-
-
-def _check(given: Mapping[str, Any]) -> None:
-    """The form of a creation's body."""
-    wrong = [
-        {"type": "additional_property_not_allowed", "field": name, "description": f"{name} is not allowed"}
-        for name in given
-        if name not in _BODY_FIELDS
-    ]
-    if not isinstance(given.get("destination"), str):
-        wrong.append({"type": "required", "field": "destination", "description": "destination is required"})
-    if not isinstance(given.get("input"), dict):
-        wrong.append({"type": "required", "field": "input", "description": "input is required"})
-    for name in ("webhook", "webhook_completed"):
-        if given.get(name) is not None and not _may_be_called(given[name]):
-            wrong.append({"type": "pattern", "field": name, "description": "must be an HTTPS URL"})
-    events = given.get("webhook_events_filter")
-    if events is not None and not (isinstance(events, list) and all(event in EVENTS for event in events)):
-        words = "must be of start, output, logs, completed"
-        wrong.append({"type": "enum", "field": "webhook_events_filter", "description": words})
-    if wrong:
-        raise problems.invalid(wrong)
-
-
-def _may_be_called(url: object) -> bool:
-    """HTTPS, as at Replicate; plain HTTP only on this machine, which Replicate could not reach at all."""
-    return isinstance(url, str) and (url.startswith("https://") or _is_loopback(url))
-
-
-def _is_loopback(url: str) -> bool:
-    try:
-        parts = urlsplit(url)
-        host = parts.hostname or ""
-        if parts.scheme not in ("http", "https"):
-            return False
-        return host == "localhost" or ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return False
-
-
-def _loopback_url(given: Mapping[str, Any]) -> tuple[str, str] | None:
-    """The input that names an address on this machine: that one is really fetched."""
-    for name, value in given.items():
-        if isinstance(value, str) and _is_loopback(value):
-            return name, value
-    return None
-
-
-def _before(cursor: str | None) -> str | None:
-    """The last training of the page before."""
-    if cursor is None:
-        return None
-    try:
-        text = base64.urlsafe_b64decode(cursor + "=" * (-len(cursor) % 4)).decode()
-    except ValueError as error:
-        raise Refusal(400, "Invalid cursor") from error
-    return text.removeprefix("p=")
-
-
-def _weights_of(training: SimulatedTraining) -> bytes:
-    content = io.BytesIO()
-    with tarfile.open(fileobj=content, mode="w") as archive:
-        weights = seeded(0, training.id, "weights").randbytes(4_096)
-        entry = tarfile.TarInfo("output/flux_train_replicate/lora.safetensors")
-        entry.size = len(weights)
-        archive.addfile(entry, io.BytesIO(weights))
-    return content.getvalue()
