@@ -14,6 +14,8 @@ from db.embedded import EmbeddedServers
 from db.postgres import owner_engine
 from db.settings import Settings
 from domain.viewer import Viewer
+from jobs.simulators.kit import serving as simulating
+from jobs.simulators.server import Simulators
 from tests.conftest import SUPERUSER
 from tests.factories import make_user
 from tests.graph.served import Served, serving
@@ -24,14 +26,16 @@ from tests.graph.world import World, build_world
 async def served(
     servers: EmbeddedServers, template: str, tmp_path_factory: pytest.TempPathFactory
 ) -> AsyncIterator[Served]:
-    """An API process over a database of the module's own."""
+    """An API process over a database of the module's own. Every provider is its simulator."""
     name = f"served_{uuid4().hex}"
     connection = await asyncpg.connect(servers.postgres.address_of("postgres", SUPERUSER))
     try:
         await connection.execute(f"CREATE DATABASE {name} OWNER runwire_owner TEMPLATE {template} STRATEGY FILE_COPY")
         settings = served_settings(servers, name, tmp_path_factory.mktemp("served"))
-        async with serving(settings) as running:
-            yield running
+        async with simulating(Simulators().app) as url:
+            asked = {f"{vendor}_base_url": f"{url}/{vendor}" for vendor in ("replicate", "runpod", "astria", "e2b")}
+            async with serving(settings.model_copy(update={**asked, "simulators_url": url})) as running:
+                yield running
         await connection.execute(f"DROP DATABASE {name} WITH (FORCE)")
     finally:
         await connection.close()

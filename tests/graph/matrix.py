@@ -91,6 +91,7 @@ OPERATIONS: dict[str, Row] = {
     "Query.viewer": Row(other="given", nobody="null", bound="given"),
     "Query.sessions": listing(Scope.ACCOUNT_READ, other="given"),
     "Query.apiKeys": listing(Scope.ACCOUNT_READ),
+    "Query.integrations": listing(Scope.ACCOUNT_READ),
     "Query.trainingRun": read("TrainingRun", "training", *R, bound="null"),
     "Query.trainingRuns": listing(*R, bound="error BOUND_TO_A_RUN"),
     "Query.recipes": Row(other="given", nobody="given", bound="given"),
@@ -129,6 +130,13 @@ OPERATIONS: dict[str, Row] = {
         {"input": {"name": "new", "scopes": ["RUNS_READ"]}}, (Scope.ACCOUNT_WRITE,), other="given"
     ),
     "Mutation.revokeApiKey": change("ApiKey", "key", Scope.ACCOUNT_WRITE),
+    "Mutation.connectIntegration": Row(
+        {"input": {"provider": "REPLICATE", "name": "new", "apiKey": "r8_sim_new"}},
+        (Scope.ACCOUNT_WRITE,),
+        other="given",
+    ),
+    "Mutation.testIntegration": change("Integration", "integration", Scope.ACCOUNT_WRITE),
+    "Mutation.disconnectIntegration": change("Integration", "spare integration", Scope.ACCOUNT_WRITE),
     "Mutation.renewConnection": Row(  # by POST there is no connection; test_sockets.py renews real ones
         {"accessToken": "rwa"},
         other="refused NOT_ON_A_SOCKET",

@@ -29,6 +29,7 @@ NODES: dict[str, tuple[str, tuple[Scope, ...]]] = {
     "App": ("app", (Scope.MODELS_READ,)),
     "Dataset": ("dataset", (Scope.DATASETS_READ,)),
     "Deployment": ("deployment", (Scope.MODELS_READ,)),
+    "Integration": ("integration", (Scope.ACCOUNT_READ,)),
     "Resource": ("resource", (Scope.RUNS_READ, Scope.MODELS_READ)),
     "RunAttempt": ("attempt", (Scope.RUNS_READ,)),
     "TrainingConfig": ("config", (Scope.RUNS_READ,)),
@@ -37,7 +38,17 @@ NODES: dict[str, tuple[str, tuple[Scope, ...]]] = {
     "Viewer": ("viewer", ()),
 }
 """Each type with an id of its own: what of Ada's it is, and what reading it takes."""
-LISTS = ("trainingRuns", "aiModels", "datasets", "apps", "sessions", "apiKeys", "resources", "trainingConfigs")
+LISTS = (
+    "trainingRuns",
+    "aiModels",
+    "datasets",
+    "apps",
+    "sessions",
+    "apiKeys",
+    "integrations",
+    "resources",
+    "trainingConfigs",
+)
 
 
 async def node(world: World, kind: str, token: str | None, *, unknown: bool = False) -> Any:

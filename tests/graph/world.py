@@ -19,6 +19,7 @@ from domain.training.status import RunStage, RunStatus
 from domain.viewer import ALL_SCOPES, Scope, Viewer, ViewerKind
 from graph.ids import parts_of
 from tests.domain.deployment.support import make_app, make_artifact, make_deployment
+from tests.domain.integration.support import make_integration
 from tests.factories import make_api_key, make_dataset, make_model, make_run, make_session
 from tests.graph.served import Served
 
@@ -103,6 +104,12 @@ async def build_world(served: Served, engine: AsyncEngine) -> World:
         model_row.current_run_id, model_row.trained_run_id = training.id, ready.id
         ready_model = await work.session.get_one(type(model), ready.model_id)
         ready_model.current_run_id = ready_model.trained_run_id = ready.id
+    accounts = [
+        await make_integration(
+            database, ada, name=name, key="r8_sim_ada", vault=served.api.accounts.vault, account_name="adas-user"
+        )
+        for name in ("adas-account", "adas-spare-account")
+    ]
     key, _ = await _key(served, ada, ALL_SCOPES)
     session = await make_session(database, ada, user_agent="adas-phone")
     ids = {
@@ -120,6 +127,8 @@ async def build_world(served: Served, engine: AsyncEngine) -> World:
         "stopping deployment": stopping.id,
         "config": configs[0].id,
         "spare config": configs[1].id,
+        "integration": accounts[0].id,
+        "spare integration": accounts[1].id,
         "key": key.id,
         "session": session.id,
         "attempt": await _first_id(served, "run_attempts", ada),
