@@ -123,7 +123,7 @@ async def _start(context: JobContext, run: TrainingRun, trainer: Trainer) -> Loo
     started: Started | None = None
     if begun.may_exist:
         started = await trainer.find(attempt.tag)
-    if started is None:
+    if started is None or not started.has_begun:
         if await _is_too_dear(context, run, attempt, trainer):
             return Look(None)
         started = await trainer.start(await order_of(context, run, attempt))

@@ -155,6 +155,8 @@ class Started:
     """List price while it runs, in millionths of a US dollar; 0 where the provider charges otherwise."""
     version: str | None = None
     """What of the provider's code it runs, where that has a version."""
+    has_begun: bool = True
+    """False for a place that was made for the training, in which nothing was begun yet: `start` goes on with it."""
 
 
 @dataclass(frozen=True, slots=True)

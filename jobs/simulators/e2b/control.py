@@ -173,7 +173,7 @@ class ControlPlane:
             self._refuse(scenario, self.world.tried(caller.account, name))
             if len(self.world.sandboxes.living(caller.account)) >= self.world.plan.most_sandboxes:
                 raise _too_many(self.world.plan.most_sandboxes)
-            known = await self._make(wish, caller, scenario, metadata, variables, life)
+            known = self._make(wish, caller, scenario, metadata, variables, life)
             if key is not None:
                 self._answered[caller.account, key] = known
             if scenario == "reply_lost":
@@ -182,7 +182,7 @@ class ControlPlane:
             await self._wait(self.world.late_seconds)
         return JSONResponse(known.access(), 201, headers=limits)
 
-    async def _make(
+    def _make(
         self,
         wish: Mapping[str, Any],
         caller: Caller,
@@ -193,7 +193,7 @@ class ControlPlane:
     ) -> Sandbox:
         sandbox_id = "i" + secrets.token_hex(10)[:19]
         machine = self.world.new_machine(sandbox_id)
-        await asyncio.to_thread(machine.make)
+        machine.make()
         now = self.world.clock.now()
         sandbox = Sandbox(
             id=sandbox_id,
