@@ -23,6 +23,7 @@ from strawberry.schema.validation_rules.one_of import OneOfInputValidationRule
 
 from graph.executor import PreparedText
 from graph.limits import DOCUMENT_TOO_LARGE, DocumentLimits, Measure
+from graph.wording import without_given
 
 PARSE_FAILED = "GRAPHQL_PARSE_FAILED"
 VALIDATION_FAILED = "GRAPHQL_VALIDATION_FAILED"
@@ -137,7 +138,8 @@ def _refused(text: str, errors: Sequence[GraphQLError], code: str) -> _Entry:
 
 
 def _told(error: GraphQLError, code: str) -> dict[str, Any]:
-    return {**error.formatted, "extensions": {"code": code, **(error.extensions or {})}}
+    told = {**error.formatted, "message": without_given(error.message)}
+    return {**told, "extensions": {"code": code, **(error.extensions or {})}}
 
 
 def _choose(document: DocumentNode, name: str | None) -> OperationDefinitionNode:

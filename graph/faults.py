@@ -14,6 +14,7 @@ from domain.errors import DomainError, Unavailable
 from domain.viewer import Locale
 from graph.live.connections import CloseSocket
 from graph.transport import UnavailableCheck
+from graph.wording import without_given
 
 logger = logging.getLogger("runwire.graph")
 
@@ -54,7 +55,8 @@ class Faults:
         place = {name: value for name, value in error.formatted.items() if name in ("locations", "path")}
         if cause is not None:
             return {**self.of_exception(cause, locale, request_id), **place}
-        message = error.message if self.suggestions else _SUGGESTION.sub("", error.message)
+        message = without_given(error.message)
+        message = message if self.suggestions else _SUGGESTION.sub("", message)
         return {"message": message, **place, "extensions": {"code": BAD_INPUT, **(error.extensions or {})}}
 
     def _masked(self, error: BaseException, locale: Locale, request_id: str) -> dict[str, Any]:

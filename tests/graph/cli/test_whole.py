@@ -86,7 +86,9 @@ def up(data_dir: Path) -> Iterator[tuple[subprocess.Popen[str], dict[str, str]]]
 def test_up_stays_heals_and_leaves_nothing_behind(data_dir: Path, tmp_path: Path) -> None:
     with up(data_dir) as (process, told):
         # It answers, and the other commands find it.
-        assert ask(told, "{ viewer { email } }") == {"viewer": {"email": "you@runwire.local"}}
+        # Who runs it on a database of its own looks after it.
+        me = {"email": "you@runwire.local", "isOperator": True}
+        assert ask(told, "{ viewer { email isOperator } }") == {"viewer": me}
         assert httpx2.get(told["playground"], trust_env=False).status_code == 200
         assert told["apps"] == told["url"].replace("127.0.0.1", "localhost")
         session = LocalSession.read(data_dir)
