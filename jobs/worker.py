@@ -26,7 +26,7 @@ from db.unit_of_work import Database
 from db.vault import Vault
 from domain.base import new_id
 from domain.clock import SystemClock
-from domain.commands import CheckDeployment, CheckRun, Command, RemoveDatasetFile
+from domain.commands import ApplyCallback, CheckDeployment, CheckRun, Command, RemoveDatasetFile
 from domain.errors import Unavailable
 from domain.training.model import WorkerProcess
 from domain.training.status import Provider
@@ -36,7 +36,7 @@ from jobs.providers.local.app_host import LocalAppHost
 from jobs.providers.local.trainer import LocalTrainer
 from jobs.queue import QUEUE_NAME, ArqQueue, arq_pool, deserialize, serialize
 from jobs.runner import Runner
-from jobs.tasks import dataset, deployment, strays, upkeep
+from jobs.tasks import callback, dataset, deployment, strays, upkeep
 
 logger = logging.getLogger("runwire.jobs")
 
@@ -49,6 +49,7 @@ DOORBELL_AGAIN_SECONDS = 1.0
 Sweep = Callable[[JobContext], Awaitable[object]]
 
 SWEEPS: tuple[tuple[float, Sweep], ...] = (
+    (1.0, callback.sweep_callbacks),
     (2.0, deployment.sweep_deployments),
     (5.0, upkeep.end_resources),
     (30.0, strays.end_strays),
@@ -57,6 +58,7 @@ SWEEPS: tuple[tuple[float, Sweep], ...] = (
     (300.0, dataset.remove_orphans),
     (300.0, upkeep.forget_old_events),
     (300.0, upkeep.forget_old_sessions),
+    (300.0, callback.forget_old_callbacks),
 )
 """What is looked for in rows, and how often in seconds; with or without Redis."""
 
@@ -152,6 +154,7 @@ def doorbell_functions(context: JobContext, runner: Runner) -> list[Function]:
         _bell(CheckRun, runner.ring),
         _bell(CheckDeployment, lambda id: deployment.check_deployment(context, id)),
         _bell(RemoveDatasetFile, lambda id: dataset.remove_file(context, id)),
+        _bell(ApplyCallback, lambda id: callback.apply_callback(context, id)),
     ]
 
 

@@ -17,8 +17,8 @@ from domain.callback.model import Callback, CallbackSource, CallbackStatus
 from domain.errors import NotFound
 from domain.paging import PageOf, page_of
 from domain.secret import digest_of
-from domain.training.model import PodToken, PodTokenKind, TrainingRun
-from domain.training.status import FINAL, RunStatus
+from domain.training.model import PodToken, PodTokenKind, RunAttempt, TrainingRun
+from domain.training.status import FINAL, Provider, RunStatus
 
 SHOWN_BYTES = 64 * 1024
 """Of a body, in lists."""
@@ -163,6 +163,17 @@ async def next_report(session: AsyncSession, run_id: UUID, attempt: int) -> Call
         .order_by(col(Callback.sequence))
         .limit(1)
         .execution_options(populate_existing=True)
+    )
+    return (await session.exec(statement)).one_or_none()
+
+
+async def attempt_named(session: AsyncSession, provider: Provider, reference: str) -> RunAttempt | None:
+    """The newest attempt with this id of the provider's."""
+    statement = (
+        select(RunAttempt)
+        .where(RunAttempt.provider == provider, RunAttempt.reference == reference)
+        .order_by(col(RunAttempt.id).desc())
+        .limit(1)
     )
     return (await session.exec(statement)).one_or_none()
 
