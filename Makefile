@@ -13,7 +13,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 export PROMPT # through the environment, for it is free text
 
 .DEFAULT_GOAL := help
-.PHONY: help demo up test lint schema lock clean
+.PHONY: help demo up test lint schema bench lock clean
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -31,6 +31,9 @@ else # faults want the machine for themselves
 	@$(BIN)/python -m pytest --numprocesses 2 --dist loadfile --ignore tests/e2e
 	@$(BIN)/python -m pytest tests/e2e
 endif
+
+bench: $(INSTALLED) ## Measure what is promised in time (SHORT=1 takes less of it)
+	@$(BIN)/python -m bench $(if $(SHORT),--short)
 
 lint: $(INSTALLED) ## Check style, format, types and import directions
 	@$(BIN)/ruff check
