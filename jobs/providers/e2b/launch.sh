@@ -8,8 +8,8 @@ if [ ! -d "$NAME" ]; then
 fi
 rm -rf "$INCOMING"
 setsid nohup bash "$NAME/.runwire/run.sh" >/dev/null 2>&1 </dev/null &
-for _ in $(seq 1 200); do
+for _ in $(seq 1 500); do
     [ -e "$NAME/.runwire/pid" ] && exit 0
-    sleep 0.05
+    sleep 0.02
 done
 exit 4

@@ -1,4 +1,4 @@
-# One look at the program in $HOME/$NAME. Waits up to $WAIT quarters of a second until its log is longer than $SEEN
+# One look at the program in $HOME/$NAME. Waits up to $WAIT tenths of a second until its log is longer than $SEEN
 # bytes, or it has ended; then prints one line of facts, and at most $LIMIT bytes of the log after $OFFSET as base64:
 #     absent | <running|ended|gone> <bytes of the log> <when it began> <the file exit, if it has ended>
 # Waiting costs nothing: it starts no process.
@@ -14,9 +14,9 @@ if [ ! -e exit ] && [ "$(stat -c %s log)" -le "$SEEN" ]; then
     for ((turn = 0; turn < WAIT; turn++)); do
         if [ -e exit ] || [ log -nt "$seen" ]; then break; fi
         kill -0 "$pid" 2>/dev/null || break
-        rest 0.25
+        rest 0.1
     done
-    if [ ! -e exit ] && [ log -nt "$seen" ]; then rest 0.25; fi # a little more comes with the first output
+    if [ ! -e exit ] && [ log -nt "$seen" ]; then rest 0.2; fi # a little more comes with the first output
 fi
 rm -f "$seen"
 kill -0 "$pid" 2>/dev/null || state=gone

@@ -46,7 +46,6 @@ KEPT_CHARACTERS = 1024 * 1024
 MOST_ATTACHED = 1_000
 MOST_KEYS = 3
 OWN_FOLDER = ".runwire"
-QUARTERS = 4
 _SCRIPTS = Path(__file__).parent
 
 OutputHandler = Callable[[str], None]
@@ -264,7 +263,7 @@ class E2BSandboxes:
                 "OFFSET": str(offset),
                 "SEEN": str(max(offset, seen)),
                 "LIMIT": str(limit_bytes),
-                "WAIT": str(round(wait_seconds * QUARTERS)),
+                "WAIT": str(round(wait_seconds * 10)),
             },
             limit_seconds=wait_seconds + self._call_seconds,
         )
