@@ -111,9 +111,10 @@ async def sign_in(client: Client, email: str, password: str, *, sign_up: bool = 
     client.credential = Credential.of_session(session)
 
 
-async def create_key(client: Client, name: str, scopes: tuple[str, ...]) -> str:
+async def create_key(client: Client, name: str, scopes: tuple[str, ...], *, test_mode: bool = False) -> str:
     """The text of a new API key, which is not to be had again. Raises `ClientError`."""
-    answer = await client.ask(documents.CREATE_API_KEY, input={"name": name, "scopes": list(scopes)})
+    mode = {"testMode": True} if test_mode else {}
+    answer = await client.ask(documents.CREATE_API_KEY, input={"name": name, "scopes": list(scopes), **mode})
     return str(answer["token"])
 
 

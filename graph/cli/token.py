@@ -18,6 +18,9 @@ def token(
     scopes: Annotated[
         list[str] | None, typer.Option("--scope", help="What it may do, such as runs:read; else everything.")
     ] = None,
+    test_mode: Annotated[
+        bool, typer.Option("--test-mode", help="Its runs are played by simulators of the providers, free of charge.")
+    ] = False,
     email: Annotated[
         str | None, typer.Option(help="Sign in as; the password is asked, or in RUNWIRE_PASSWORD.")
     ] = None,
@@ -37,6 +40,8 @@ def token(
 
     runwire token --scope runs:read --name dashboard
 
+    runwire token --test-mode --name partner
+
     runwire token --url https://api.example.com --email me@example.com
     """
     wanted = tuple(scope.upper().replace(":", "_") for scope in scopes or ALL_SCOPES)
@@ -50,7 +55,7 @@ def token(
         async with client:
             if email:
                 await sign_in(client, email, password, sign_up=sign_up)
-            return await create_key(client, name, wanted)
+            return await create_key(client, name, wanted, test_mode=test_mode)
 
     made = asyncio.run(work())
     if as_json:

@@ -309,6 +309,20 @@ def test_token_makes_a_key_with_the_scopes_asked_for(api: FakeApi, run: Run) -> 
     assert run("token", "--scope", "everything").exit_code == 2
 
 
+def test_token_makes_a_key_of_test_mode(api: FakeApi, run: Run) -> None:
+    api.answers["CreateApiKey"] = {"createApiKey": {"__typename": "CreatedApiKey", "token": "rwk_test_new"}}
+    assert run("token", "--scope", "runs:read", "--test-mode", "--name", "board").stdout == "rwk_test_new\n"
+    wanted = {"name": "board", "scopes": ["RUNS_READ"], "testMode": True}
+    assert api.asked == [("CreateApiKey", {"input": wanted})]
+
+
+@pytest.mark.parametrize(
+    "arguments", [("operator",), ("check", "ada@example.com"), ("upgrade", "--remove"), ("operator", "--remove")]
+)
+def test_db_takes_an_address_with_operator_and_only_there(run: Run, arguments: tuple[str, ...]) -> None:
+    assert run("db", *arguments).exit_code == 2
+
+
 def test_token_signs_in_with_a_password_from_the_environment(api: FakeApi, run: Run) -> None:
     session = {
         "__typename": "SignedIn",
