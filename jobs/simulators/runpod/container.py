@@ -18,6 +18,7 @@ from typing import IO
 SUBREAPER = 36
 """`PR_SET_CHILD_SUBREAPER`: orphans among the descendants become our children, so none is missed."""
 GRACE_SECONDS = 2.0
+LAST_WORDS_SECONDS = 1.0
 
 
 def main(log: str, command: list[str]) -> int:
@@ -26,11 +27,13 @@ def main(log: str, command: list[str]) -> int:
         ctypes.CDLL(None).prctl(SUBREAPER, 1, 0, 0, 0)
     child = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
     assert child.stdout is not None
-    threading.Thread(target=_stamp, args=(child.stdout, log), daemon=True).start()
-    threading.Thread(target=_end_with_input, daemon=True).start()
+    stamping = threading.Thread(target=_stamp, args=(child.stdout, log), daemon=True)
+    stamping.start()
+    threading.Thread(target=_end_with_input, args=(stamping,), daemon=True).start()
     signal.signal(signal.SIGTERM, lambda *_: _ask_to_end(child))
     code = child.wait()
     _end_descendants()
+    stamping.join(LAST_WORDS_SECONDS)
     return code if code >= 0 else 128 - code
 
 
@@ -40,11 +43,12 @@ def _stamp(source: IO[bytes], log: str) -> None:
             file.write(f"{time.time():.3f} ".encode() + line.rstrip(b"\n") + b"\n")
 
 
-def _end_with_input() -> None:
+def _end_with_input(stamping: threading.Thread) -> None:
     with suppress(OSError):
         while os.read(0, 1):
             pass
     _end_descendants()
+    stamping.join(LAST_WORDS_SECONDS)
     os._exit(137)
 
 

@@ -107,7 +107,8 @@ class Containers:
         if not path.exists():
             return self._kept.get(pod_id, [])
         found = []
-        for number, line in enumerate(path.read_text(encoding="utf-8", errors="replace").split("\n")[:-1], start=1):
+        written = path.read_bytes().decode("utf-8", "replace")  # `read_text` would take a bar's \r for a line end
+        for number, line in enumerate(written.split("\n")[:-1], start=1):
             seconds, _, text = line.partition(" ")
             found.append(ContainerLine(number, datetime.fromtimestamp(float(seconds), UTC), text))
         return found

@@ -12,9 +12,10 @@ import pytest
 import runpod  # type: ignore[import-untyped]  # the SDK has no types
 from anyio import to_thread
 
-from jobs.simulators.kit import SimulatorClock, serving
+from jobs.simulators.kit import SimulatorClock
 from jobs.simulators.runpod import RunPodSimulator
 from jobs.simulators.runpod.routes import NO_CAPACITY, NO_CAPACITY_500
+from tests.jobs.providers.runpod.stage import Stage, stage_served
 
 pytestmark = pytest.mark.anyio
 NOW = datetime(2026, 11, 20, 10, tzinfo=UTC)
@@ -36,9 +37,15 @@ def simulator(clock: SimulatorClock) -> RunPodSimulator:
     return RunPodSimulator(clock, provisioning_seconds=10, starting_seconds=121, quotas=(500, 3_000, 50_000))
 
 
+@pytest.fixture(scope="module")
+async def stage() -> AsyncIterator[Stage]:
+    async with stage_served() as stage:
+        yield stage
+
+
 @pytest.fixture
-async def url(simulator: RunPodSimulator) -> AsyncIterator[str]:
-    async with serving(simulator.app) as url:
+async def url(stage: Stage, simulator: RunPodSimulator) -> AsyncIterator[str]:
+    async with stage.playing(simulator) as url:
         yield url
 
 
