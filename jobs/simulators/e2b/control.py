@@ -81,7 +81,7 @@ class World(Protocol):
 
     def tried(self, account: str, name: str) -> int: ...
 
-    def new_machine(self, sandbox_id: str) -> Machine: ...
+    def new_machine(self) -> Machine: ...
 
 
 class Window:
@@ -191,12 +191,11 @@ class ControlPlane:
         variables: dict[str, str],
         life: int,
     ) -> Sandbox:
-        sandbox_id = "i" + secrets.token_hex(10)[:19]
-        machine = self.world.new_machine(sandbox_id)
+        machine = self.world.new_machine()
         machine.make()
         now = self.world.clock.now()
         sandbox = Sandbox(
-            id=sandbox_id,
+            id=machine.sandbox_id,
             account=caller.account,
             tag=metadata.get("tag", ""),
             scenario=scenario,

@@ -16,7 +16,7 @@ import psutil
 
 HOME = PurePosixPath("/home/user")
 MARKER = "RUNWIRE_SIMULATED_SANDBOX"
-"""Every process of a sandbox carries it, however it was started and whoever its parent is now."""
+"""Every process of a sandbox carries its folder in it, however it was started and whoever its parent is now."""
 END_LIMIT_SECONDS = 5.0
 HELPERS = frozenset({"bash", "sh", "dash", "timeout", "setsid", "nohup", "sleep", "tail", "env", "mkdir", "cat"})
 """Processes that only hold others: the scenarios' accidents happen to none of them."""
@@ -91,11 +91,11 @@ class Machine:
         }
         for variables in more:
             found.update({name: self.words(value) for name, value in variables.items()})
-        return {**found, MARKER: self.sandbox_id}
+        return {**found, MARKER: str(self.folder)}
 
     def inhabitants(self) -> list[psutil.Process]:
         """Every living process of the sandbox, by the marker that it carries or the folder in which it works."""
-        wanted = self.sandbox_id
+        wanted = str(self.folder)
         folder = str(self.folder.resolve())
         found = []
         for process in psutil.process_iter():

@@ -3,7 +3,9 @@
 import asyncio
 import atexit
 import contextlib
+import secrets
 import shutil
+import subprocess
 import tempfile
 from collections import Counter, deque
 from collections.abc import AsyncIterator, Mapping, Sequence
@@ -18,10 +20,10 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from jobs.simulators.e2b.agent import Agents
 from jobs.simulators.e2b.control import ControlPlane, Plan
-from jobs.simulators.e2b.machine import Machine
+from jobs.simulators.e2b.machine import MARKER, Machine
 from jobs.simulators.e2b.ports import HOST, Ports
 from jobs.simulators.e2b.sandboxes import Sandboxes
-from jobs.simulators.kit import Caller, Door, Journal, SimulatorClock, Truth
+from jobs.simulators.kit import Caller, Door, Journal, SimulatorClock, Truth, seeded
 
 LOOK_SECONDS = 0.05
 
@@ -80,11 +82,12 @@ class E2BSimulator:
         self.late_seconds = late_seconds
         self.journal = Journal()
         self.sandboxes = Sandboxes(accident_after_seconds)
-        self.folder = folder or Path(tempfile.mkdtemp(prefix="runwire-e2b-"))
+        self.folder = folder or Path(tempfile.gettempdir(), f"runwire-e2b-{secrets.token_hex(8)}")
         self._scripts: dict[str, deque[str]] = {}
         self._scenarios: dict[tuple[str, str], str] = {}
         self._tries: Counter[tuple[str, str]] = Counter()
         self._running = asyncio.Lock()
+        self._watchdog: subprocess.Popen[bytes] | None = None
         agents = Agents(self)
         self._ports = Ports(agents)
         self._inner = Starlette(
@@ -116,7 +119,16 @@ class E2BSimulator:
         self._tries[account, name] += 1
         return self._tries[account, name]
 
-    def new_machine(self, sandbox_id: str) -> Machine:
+    def new_machine(self) -> Machine:
+        """The place of the next sandbox, whose id is the same for the same seed."""
+        if self._watchdog is None:
+            self.folder.mkdir(mode=0o700)
+            script = Path(__file__).with_name("watchdog.sh")
+            self._watchdog = subprocess.Popen(
+                ["bash", script, MARKER, self.folder], stdin=subprocess.PIPE, start_new_session=True
+            )
+        number = len(self.sandboxes.all)
+        sandbox_id = f"i{seeded(self.seed, 'sandbox', number).getrandbits(76):019x}"
         return Machine(self.folder / sandbox_id, sandbox_id)
 
     def truths(self) -> list[Truth]:
@@ -143,7 +155,7 @@ class E2BSimulator:
         """End every sandbox with all that lives in it."""
         await self.sandboxes.end_all()
         await self._ports.close()
-        await asyncio.to_thread(shutil.rmtree, self.folder, True)
+        await asyncio.to_thread(self._dismiss)
         atexit.unregister(self._end_at_exit)
 
     @contextlib.asynccontextmanager
@@ -176,7 +188,14 @@ class E2BSimulator:
         for one in self.sandboxes.all.values():
             if one.is_alive:
                 one.machine.end()
+        self._dismiss()
+
+    def _dismiss(self) -> None:
+        """Nothing is left to watch."""
         shutil.rmtree(self.folder, ignore_errors=True)
+        watchdog, self._watchdog = self._watchdog, None
+        if watchdog is not None:
+            watchdog.communicate()
 
 
 async def _unknown(request: Request, error: Exception) -> Response:

@@ -1,6 +1,7 @@
 """E2B's simulator through its unmodified SDK: the control plane, its refusals, and a sandbox's life by the clock."""
 
 import re
+import sys
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -353,6 +354,32 @@ class TestLife:
             assert len(machine.inhabitants()) == 1
         assert machine.inhabitants() == []
         assert not (tmp_path / "sandboxes").exists()
+
+    async def test_not_even_when_it_is_killed(self, tmp_path: Path) -> None:
+        code = """
+import asyncio, os, signal, sys
+from pathlib import Path
+from jobs.simulators.e2b import E2BSimulator
+from jobs.simulators.kit import serving
+from tests.jobs.simulators.test_e2b import Served
+
+async def main():
+    simulator = E2BSimulator(folder=Path(sys.argv[1]))
+    async with serving(simulator.app) as base:
+        sandbox = await Served(simulator, base).create()
+        await sandbox.commands.run("setsid nohup sleep 1000 >/dev/null 2>&1 & echo $!", timeout=0)
+        print(simulator.sandboxes.all[sandbox.sandbox_id].machine.inhabitants()[0].pid, flush=True)
+        os.kill(os.getpid(), signal.SIGKILL)
+
+asyncio.run(main())
+"""
+        folder = tmp_path / "sandboxes"
+        told = await anyio.run_process([sys.executable, "-c", code, str(folder)], check=False)
+        sleeper = int(told.stdout)
+        with anyio.fail_after(10):
+            while folder.exists():
+                await anyio.sleep(0.02)
+        assert not psutil.pid_exists(sleeper) or psutil.Process(sleeper).status() == psutil.STATUS_ZOMBIE
 
 
 class TestLists:
