@@ -2,6 +2,7 @@
 
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
+from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 from strawberry.types import Info as StrawberryInfo
@@ -55,6 +56,10 @@ class Context:
         if self.services.accounts is None:
             raise RuntimeError("This process was put together without accounts at providers.")
         return self.services.accounts
+
+    @property
+    def now(self) -> datetime:
+        return self.services.database.clock.now()
 
     def begin(self) -> AbstractAsyncContextManager[SqlUnitOfWork]:
         """A transaction as the viewer."""

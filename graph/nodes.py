@@ -11,6 +11,7 @@ from domain.errors import NotFound
 from domain.training import queries as training
 from graph.account.queries import api_key_by_id, user_session_by_id, viewer_by_id
 from graph.ai_model.queries import ai_model_by_id
+from graph.callback.queries import callback_by_id
 from graph.context import Info
 from graph.dataset.types import Dataset
 from graph.deployment.queries import app_by_id, deployment_by_id, resource_by_id
@@ -40,6 +41,7 @@ FINDERS: dict[str, Callable[[Info, UUID], Awaitable[Node | None]]] = {
     "AIModel": ai_model_by_id,
     "ApiKey": api_key_by_id,
     "App": app_by_id,
+    "Callback": callback_by_id,
     "Dataset": _dataset,
     "Deployment": deployment_by_id,
     "Integration": integration_by_id,

@@ -7,6 +7,8 @@ from graph.account.mutations import AccountMutations
 from graph.account.queries import AccountQueries
 from graph.ai_model.mutations import AIModelMutations
 from graph.ai_model.queries import AIModelQueries
+from graph.callback.mutations import CallbackMutations
+from graph.callback.queries import CallbackQueries
 from graph.dataset.mutations import DatasetMutations
 from graph.dataset.queries import DatasetQueries
 from graph.deployment.mutations import DeploymentMutations
@@ -16,6 +18,7 @@ from graph.executor import Schema
 from graph.integration.mutations import IntegrationMutations
 from graph.integration.queries import IntegrationQueries
 from graph.nodes import NodeQueries
+from graph.operation.queries import OperationQueries
 from graph.scalars import SCALARS
 from graph.training.configs import TrainingConfigMutations, TrainingConfigQueries
 from graph.training.feed import FEED_TYPES, ActivityGap, ActivitySnapshot
@@ -35,6 +38,8 @@ class Query(
     DatasetQueries,
     DeploymentQueries,
     IntegrationQueries,
+    CallbackQueries,
+    OperationQueries,
 ):
     pass
 
@@ -50,6 +55,7 @@ class Mutation(
     DatasetMutations,
     DeploymentMutations,
     IntegrationMutations,
+    CallbackMutations,
 ):
     pass
 

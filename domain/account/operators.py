@@ -9,6 +9,9 @@ from sqlmodel.ext.asyncio.session import AsyncSession
 from domain.account.errors import OperatorOnly
 from domain.viewer import Scope, Viewer
 
+CALLBACK_SCOPES = (Scope.ACCOUNT_READ, Scope.RUNS_READ)
+"""What a credential must have to see what providers and scripts have called to say."""
+
 
 async def require_operator(session: AsyncSession, viewer: Viewer, *scopes: Scope) -> UUID:
     """The viewer's user id, if they are an operator and their credential may do all this.

@@ -6,6 +6,7 @@ from datetime import datetime, timedelta
 from uuid import UUID
 
 import sqlalchemy as sa
+from sqlalchemy.orm import aliased
 from sqlmodel import col, select
 from sqlmodel.ext.asyncio.session import AsyncSession
 from sqlmodel.sql.expression import SelectOfScalar
@@ -13,6 +14,7 @@ from sqlmodel.sql.expression import SelectOfScalar
 from domain.deployment.model import App, AppAccess, Deployment, DeploymentStatus, Resource, ResourceKind, ResourceStatus
 from domain.errors import NotFound
 from domain.paging import PageOf, page_of
+from domain.training.status import Provider
 from domain.viewer import Scope, Viewer
 
 GOING = frozenset({DeploymentStatus.STARTING, DeploymentStatus.LIVE, DeploymentStatus.WAKING})
@@ -125,13 +127,57 @@ async def slug_of_model(session: AsyncSession, model_id: UUID) -> str | None:
     return (await session.exec(statement)).one_or_none()
 
 
-async def resources_page(session: AsyncSession, user_id: UUID, *, first: int, after: str | None) -> PageOf[Resource]:
+@dataclass(frozen=True, slots=True)
+class ResourceFilter:
+    """Which resources somebody wants to see; empty conditions do not narrow."""
+
+    provider: Provider | None = None
+    is_alive: bool | None = None
+    """Whether its end is not confirmed yet."""
+
+
+async def resources_page(
+    session: AsyncSession, user_id: UUID, wanted: ResourceFilter, *, first: int, after: str | None
+) -> PageOf[Resource]:
     """A page of what the user has or had at providers, newest first."""
 
     def narrow(statement: SelectOfScalar[Resource]) -> SelectOfScalar[Resource]:
-        return statement.where(Resource.user_id == user_id)
+        return _narrowed(statement.where(Resource.user_id == user_id), Resource, wanted)
 
     return await page_of(session, Resource, narrow, first=first, after=after)
+
+
+async def operated_resources_page(
+    session: AsyncSession, wanted: ResourceFilter, *, first: int, after: str | None
+) -> PageOf[Resource]:
+    """A page of what all users have or had. The work must be an operator's, else there is nothing."""
+    table = _operated()
+    return await page_of(session, table, lambda all: _narrowed(all, table, wanted), first=first, after=after)
+
+
+async def operated_resource(session: AsyncSession, resource_id: UUID) -> Resource | None:
+    """Anybody's resource. The work must be an operator's, else there is none."""
+    table = _operated()
+    return (await session.exec(select(table).where(table.id == resource_id))).one_or_none()
+
+
+def _operated() -> type[Resource]:
+    """The table as operators see it: row level security shows everybody else their own rows only."""
+    columns = [sa.column(column.name, column.type) for column in sa.inspect(Resource).columns]
+    seen = sa.func.operated_resources().table_valued(*columns).alias("operated")
+    table: type[Resource] = aliased(Resource, seen, adapt_on_names=True)
+    return table
+
+
+def _narrowed(
+    statement: SelectOfScalar[Resource], table: type[Resource], wanted: ResourceFilter
+) -> SelectOfScalar[Resource]:
+    if wanted.provider is not None:
+        statement = statement.where(table.provider == wanted.provider)
+    if wanted.is_alive is not None:
+        ended = col(table.status) == ResourceStatus.ENDED
+        statement = statement.where(~ended if wanted.is_alive else ended)
+    return statement
 
 
 async def app_of_model(session: AsyncSession, model_id: UUID) -> App | None:

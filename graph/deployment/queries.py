@@ -6,16 +6,19 @@ from uuid import UUID
 import strawberry
 from sqlmodel import select
 
+from domain.account.operators import require_operator
 from domain.deployment import queries
 from domain.deployment.model import Resource as ResourceRow
 from domain.errors import NotFound
 from domain.viewer import Scope
 from graph.context import Info
+from graph.deployment.inputs import ResourceFilter
 from graph.deployment.types import App, Deployment, Resource
 from graph.paging import Connection
 
 First = Annotated[int, strawberry.argument(description="How many, 1 to 100.")]
 After = Annotated[str | None, strawberry.argument(description="Only those behind this cursor.")]
+RESOURCE_SCOPES = (Scope.RUNS_READ, Scope.MODELS_READ)
 
 
 @strawberry.type
@@ -36,11 +39,25 @@ class DeploymentQueries:
             page = await queries.apps_page(work.session, user_id, first=first, after=after)
         return Connection.of(page, App.of, after=after)
 
-    @strawberry.field(description="What you have, or had, at providers, newest first.")
-    async def resources(self, info: Info, first: First = 20, after: After = None) -> Connection[Resource]:
-        user_id = info.context.viewer.require(Scope.RUNS_READ, Scope.MODELS_READ)
+    @strawberry.field(description="What you have, or had, at providers, newest first; for operators everybody's too.")
+    async def resources(
+        self,
+        info: Info,
+        first: First = 20,
+        after: After = None,
+        filter: Annotated[
+            ResourceFilter | None, strawberry.argument(description="Which of them; all of yours without one.")
+        ] = None,
+    ) -> Connection[Resource]:
+        viewer = info.context.viewer
+        user_id = viewer.require(*RESOURCE_SCOPES)
+        wanted = filter.conditions() if filter is not None else queries.ResourceFilter()
         async with info.context.begin() as work:
-            page = await queries.resources_page(work.session, user_id, first=first, after=after)
+            if filter is not None and filter.all:
+                await require_operator(work.session, viewer, *RESOURCE_SCOPES)
+                page = await queries.operated_resources_page(work.session, wanted, first=first, after=after)
+            else:
+                page = await queries.resources_page(work.session, user_id, wanted, first=first, after=after)
         return Connection.of(page, Resource.of, after=after)
 
 
@@ -63,9 +80,12 @@ async def deployment_by_id(info: Info, id: UUID) -> Deployment | None:
 
 
 async def resource_by_id(info: Info, id: UUID) -> Resource | None:
-    """For `node`: a resource of the viewer."""
-    user_id = info.context.viewer.require(Scope.RUNS_READ, Scope.MODELS_READ)
+    """For `node`: a resource of the viewer; for an operator anybody's."""
+    viewer = info.context.viewer
+    user_id = viewer.require(*RESOURCE_SCOPES)
     async with info.context.begin() as work:
         statement = select(ResourceRow).where(ResourceRow.id == id, ResourceRow.user_id == user_id)
         row = (await work.session.exec(statement)).one_or_none()
+        if row is None and Scope.ACCOUNT_READ in viewer.scopes:
+            row = await queries.operated_resource(work.session, id)
     return Resource.of(row) if row is not None else None

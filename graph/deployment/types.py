@@ -14,6 +14,7 @@ from domain.deployment.model import AppAccess, DeploymentStatus, ResourceKind, R
 from domain.deployment.model import Deployment as DeploymentRow
 from domain.deployment.model import Resource as ResourceRow
 from domain.paging import checked_first
+from domain.training.budget import spent_by_now
 from domain.training.status import Provider
 from graph.ai_model.types import AIModel
 from graph.context import Info
@@ -111,8 +112,11 @@ class Resource(Node):
     tag: str = strawberry.field(description="Its unique name at the provider.")
     reference: str | None = strawberry.field(description="The provider's own id of it.")
     last_error: str | None = strawberry.field(description="Why its end could not be confirmed yet.")
-    age_seconds: float | None = strawberry.field(description="How long it lived, once it ended.")
+    attempt: int | None = strawberry.field(description="The attempt of the run that it is for.")
+    gpu_type: str | None = strawberry.field(description="The GPU type that it was asked for with.")
+    is_test: bool = strawberry.field(description="Whether a simulator has it, so that nobody pays for it.")
     created_at: datetime = strawberry.field(description="When it was written down.")
+    began_at: datetime | None = strawberry.field(description="When the provider made it, as far as we know.")
     ended_at: datetime | None = strawberry.field(description="When the provider confirmed its end.")
 
     @classmethod
@@ -126,8 +130,11 @@ class Resource(Node):
             tag=row.tag,
             reference=row.reference,
             last_error=row.last_error,
-            age_seconds=row.age_seconds,
+            attempt=row.attempt,
+            gpu_type=row.gpu_type,
+            is_test=row.is_test,
             created_at=row.created_at,
+            began_at=row.began_at,
             ended_at=row.ended_at,
         )
 
@@ -143,9 +150,20 @@ class Resource(Node):
     def price_micros_per_hour(self) -> BigInt:
         return BigInt(self.row.price_micros_per_hour)
 
-    @strawberry.field(description="What it cost so far, in millionths of a US dollar.")
-    def cost_micros(self) -> BigInt:
-        return BigInt(self.row.cost_micros)
+    @strawberry.field(description="What it cost so far, in millionths of a US dollar; while it is there, up to now.")
+    def cost_micros(self, info: Info) -> BigInt:
+        row = self.row
+        if row.status is ResourceStatus.ENDED or row.cost_at is None:
+            return BigInt(row.cost_micros)
+        since = (info.context.now - row.cost_at).total_seconds()
+        return BigInt(spent_by_now(row.cost_micros, row.price_micros_per_hour, since))
+
+    @strawberry.field(description="How long it has been there, or was there until it ended.")
+    def age_seconds(self, info: Info) -> float:
+        row = self.row
+        if row.age_seconds is not None and row.status is ResourceStatus.ENDED:
+            return row.age_seconds
+        return max(0.0, ((row.ended_at or info.context.now) - row.created_at).total_seconds())
 
 
 def _id_of(kind: str, id: UUID | None) -> strawberry.ID | None:

@@ -16,7 +16,7 @@ type Query {
   apps(first: Int! = 20, after: String): AppConnection!
   sessions(first: Int! = 20, after: String): UserSessionConnection!
   apiKeys(first: Int! = 20, after: String): ApiKeyConnection!
-  resources(first: Int! = 20, after: String): ResourceConnection!
+  resources(first: Int! = 20, after: String, filter: ResourceFilter): ResourceConnection!
   app(slug: String!): App
 }
 

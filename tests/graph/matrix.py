@@ -104,6 +104,8 @@ OPERATIONS: dict[str, Row] = {
     "Query.app": Row({"slug": Slug()}, (Scope.MODELS_READ,)),
     "Query.apps": listing(Scope.MODELS_READ),
     "Query.resources": listing(Scope.RUNS_READ, Scope.MODELS_READ),
+    "Query.callbacks": listing(Scope.ACCOUNT_READ, Scope.RUNS_READ, other="error OPERATOR_ONLY"),
+    "Query.providerFigures": listing(Scope.ACCOUNT_READ, Scope.RUNS_READ, other="error OPERATOR_ONLY"),
     "Mutation.signUp": Row(
         {"input": {"email": "new@example.com", "password": PASSWORD}},
         other="refused EMAIL_TAKEN",  # an address can be taken once, and whoever may not have it must be told
@@ -172,6 +174,11 @@ OPERATIONS: dict[str, Row] = {
     ),
     "Mutation.deleteDataset": change("Dataset", "spare dataset", Scope.DATASETS_WRITE),
     "Mutation.stopDeployment": change("Deployment", "stopping deployment", Scope.MODELS_READ, Scope.MODELS_WRITE),
+    "Mutation.applyCallback": Row(
+        {"id": Id("Callback", "rejected callback")},
+        (Scope.ACCOUNT_READ, Scope.ACCOUNT_WRITE),
+        other="refused OPERATOR_ONLY",
+    ),
     "Mutation.setAppAccess": change("App", "app", Scope.MODELS_READ, Scope.MODELS_WRITE, access="PRIVATE"),
     "Subscription.trainingRun": Row(
         {"id": Id("TrainingRun", "training")}, R, other="error NOT_FOUND", bound="error NOT_FOUND"

@@ -7,17 +7,23 @@ import pytest
 from starlette.routing import Mount, Route
 
 from domain.base import new_id
+from domain.training.model import TrainingRun
 from domain.viewer import Scope
 from graph.ids import global_id
+from tests.domain.callback.support import make_token
 from tests.graph.matrix import Id, filled
 from tests.graph.served import bearer
 from tests.graph.world import World
 
 pytestmark = pytest.mark.anyio
 
-OPEN = {"/", "/healthz", "/readyz", "/playground", "/playground/examples.json", "/playground/assets", "/graphql"}
+OPEN = {
+    "/", "/healthz", "/readyz", "/playground", "/playground/examples.json", "/playground/assets", "/graphql",
+    "/webhooks/replicate", "/webhooks/astria/{token}", "/webhooks/e2b",
+}  # fmt: skip
 """Doors that ask nobody who they are. GraphQL asks in each field, and its socket in `connection_init`; see
-`test_matrix.py`. Served models have rules of their own: see `test_apps.py`."""
+`test_matrix.py`. Served models have rules of their own: see `test_apps.py`. Webhooks are kept, and believed later or
+never: see `test_callbacks.py`."""
 
 
 @dataclass(frozen=True)
@@ -36,13 +42,17 @@ class Door:
     is_stream: bool = False
 
     def address(self, world: World, *, unknown: bool = False) -> str:
-        return self.path.replace("{id}", filled(self.id, world, unknown=unknown) if self.id else "")
+        path = self.path.replace("{name}", "model.joblib")
+        return path.replace("{id}", filled(self.id, world, unknown=unknown) if self.id else "")
 
 
 RUN, PLAIN_RUN = Id("TrainingRun", "training"), Id("TrainingRun", "training", plain=True)
 NOT_FOUND, NO_GRANT = (404, "NOT_FOUND"), (404, "DOWNLOAD_NOT_FOUND")
 GRANT: dict[str, Any] = {"scopes": (), "other": NO_GRANT, "nobody": NO_GRANT, "bound": NO_GRANT, "owner": 404}
 """A download takes a grant and nothing else: the owner's own access token is refused like everybody's."""
+NO_POD = (401, "POD_TOKEN_REFUSED")
+POD: dict[str, Any] = {"scopes": (), "other": NO_POD, "nobody": NO_POD, "bound": NO_POD, "owner": 401}
+"""A script comes with the token of one attempt; the run's owner is nobody there. Who has one: see `test_pods.py`."""
 DOORS = (
     Door("/runs/{id}/status", RUN, (Scope.RUNS_READ,), bound=NOT_FOUND),
     Door("/runs/{id}/status", PLAIN_RUN, (Scope.RUNS_READ,), bound=NOT_FOUND),
@@ -52,6 +62,10 @@ DOORS = (
     Door("/datasets/{id}/content", Id("Dataset", "dataset"), (Scope.DATASETS_WRITE,), "PUT", b"a,b\n1,2\n", owner=409),
     Door("/datasets/download", None, **GRANT),
     Door("/datasets/download/renewal", None, method="POST", **GRANT),
+    Door("/runs/{id}/reports", RUN, method="POST", body=b'{"sequence": 1}', **POD),
+    Door("/runs/{id}/reports", PLAIN_RUN, method="POST", body=b'{"sequence": 1}', **POD),
+    Door("/runs/{id}/artifacts/{name}", RUN, method="PUT", body=b"weights", **POD),
+    Door("/runs/{id}/program", RUN, **POD),
 )
 
 
@@ -139,7 +153,16 @@ async def test_a_forged_credential_opens_nothing(world: World, door: Door, shown
     if door.scopes:
         assert status == 401 and code in ("TOKEN_INVALID", "CREDENTIAL_MALFORMED")
     else:
-        assert (status, code) == NO_GRANT
+        assert (status, code) == door.nobody
+
+
+@pytest.mark.parametrize("door", [door for door in DOORS if door.nobody != NO_POD], ids=name_of)
+async def test_a_scripts_token_opens_nothing_of_its_owners(world: World, door: Door) -> None:
+    async with world.served.worker.begin() as work:
+        run = await work.session.get_one(TrainingRun, world.ids["training"])
+    token = await make_token(world.served.worker, run)
+    status, code, _ = await knock(world, door, token)
+    assert (status, code) == ((401, "TOKEN_INVALID") if door.scopes else door.nobody)
 
 
 async def test_ids_that_are_none_are_not_found(world: World) -> None:

@@ -27,6 +27,7 @@ NODES: dict[str, tuple[str, tuple[Scope, ...]]] = {
     "AIModel": ("model", (Scope.MODELS_READ,)),
     "ApiKey": ("key", (Scope.ACCOUNT_READ,)),
     "App": ("app", (Scope.MODELS_READ,)),
+    "Callback": ("callback", (Scope.ACCOUNT_READ, Scope.RUNS_READ)),
     "Dataset": ("dataset", (Scope.DATASETS_READ,)),
     "Deployment": ("deployment", (Scope.MODELS_READ,)),
     "Integration": ("integration", (Scope.ACCOUNT_READ,)),

@@ -112,11 +112,13 @@ class TestContract:
 
     def test_a_list_of_the_root_is_a_connection_of_bounded_pages(self) -> None:
         lists = {name: str(field.type) for name, field in root("Query").fields.items() if "[" in str(field.type)}
-        assert lists == {"recipes": "[Recipe!]!"}  # a handful that ships with the product
+        # A handful that ships with the product, and one of each provider.
+        assert lists == {"recipes": "[Recipe!]!", "providerFigures": "[ProviderFigures!]!"}
         for name, field in root("Query").fields.items():
             if str(field.type).endswith("Connection!"):
                 arguments = signature_of(root("Query"), name)[1]
-                assert arguments.pop("filter", None) in (None, "TrainingRunFilter")
+                assert arguments.pop("filter", None) in (None, "TrainingRunFilter", "ResourceFilter")
+                assert arguments.pop("statuses", None) in (None, "[CallbackStatus!]")
                 assert arguments == {"first": "Int! = 20", "after": "String"}
 
 
