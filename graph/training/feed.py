@@ -97,9 +97,25 @@ class ResourceEnded(FeedFact):
         return BigInt(self.data["costMicros"])
 
 
+@strawberry.type(description="What a training has cost is known for good, after its run had ended.")
+class CostSettled(FeedFact):
+    @strawberry.field(description="The run.")
+    def run_id(self) -> strawberry.ID:
+        return strawberry.ID(global_id("TrainingRun", UUID(self.data["runId"])))
+
+    @strawberry.field(description="What it was that cost it.")
+    def resource_id(self) -> strawberry.ID:
+        return strawberry.ID(global_id("Resource", UUID(self.data["resourceId"])))
+
+    @strawberry.field(description="What the run has cost in all, in millionths of a US dollar.")
+    def cost_micros(self) -> BigInt:
+        return BigInt(self.data["costMicros"])
+
+
 FEED_TYPES: dict[str, Any] = {
     **EventTypes.by_name,
     "model.status_changed": ModelStatusChanged,
     "deployment.changed": DeploymentChanged,
     "resource.ended": ResourceEnded,
+    "cost.settled": CostSettled,
 }

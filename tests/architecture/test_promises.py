@@ -4,6 +4,7 @@ import ast
 import dataclasses
 import importlib
 import pkgutil
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from string import Formatter
@@ -20,6 +21,7 @@ from domain.errors import DomainError
 from domain.training.status import EndReason, RunStage, RunStatus
 from domain.training.texts import ENDS, STAGES, words_for
 from domain.viewer import Locale
+from graph.schema import schema
 from jobs.worker import SWEEPS, doorbell_functions
 
 ROOT = Path(__file__).parent.parent.parent
@@ -89,6 +91,24 @@ class TestCommands:
         """Whatever Redis loses is derived again; the runner sweeps for runs itself."""
         sweeps = {sweep.__name__ for _, sweep in SWEEPS}
         assert {"sweep_deployments", "end_resources", "expire_grants", "remove_orphans"} <= sweeps
+
+
+class TestEvents:
+    """Whatever is written down is told to somebody: a type that nobody can tell ends the stream of who reads it."""
+
+    @pytest.mark.parametrize("verb", ["append_run_event", "append_feed_event"])
+    def test_each_that_is_written_has_a_type_in_the_schema(self, verb: str) -> None:
+        written = {
+            node.args[2].value
+            for _, tree in sources("domain", "jobs")
+            for node in ast.walk(tree)
+            if isinstance(node, ast.Call)
+            and ast.unparse(node.func) == verb
+            and len(node.args) > 2
+            and isinstance(node.args[2], ast.Constant)
+        }
+        told = {re.sub(r"(?:^|[._])([a-z])", lambda found: found[1].upper(), str(type)) for type in written}
+        assert written and told <= set(schema._schema.type_map)
 
 
 class TestRefusals:
