@@ -7,6 +7,8 @@ CAPACITY_TRIES = 5
 report that five tries, eight to twelve seconds apart, usually find one."""
 CAPACITY_SECONDS = (8.0, 12.0)
 """Between two such tries, drawn at random so that many runs do not ask at once."""
+TEST_CAPACITY_SECONDS = (0.5, 1.5)
+"""The same in test mode: no machine of a simulator is returned meanwhile."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -25,8 +25,9 @@ from domain.training.status import EndReason, Provider, ReportSource, RunStatus
 from jobs.context import JobContext
 from jobs.deploying import DeploymentFailed, bring_up
 from jobs.ending import end_resource_of
-from jobs.ordering import order_of, position_of, trainer_of
+from jobs.ordering import note_refusal, order_of, position_of, trainer_of
 from jobs.providers.base import (
+    CredentialRefused,
     NoCapacity,
     ProviderBusy,
     ProviderError,
@@ -36,7 +37,7 @@ from jobs.providers.base import (
     Started,
     Trainer,
 )
-from jobs.retry import CAPACITY_SECONDS, CAPACITY_TRIES, STOPPING
+from jobs.retry import CAPACITY_SECONDS, CAPACITY_TRIES, STOPPING, TEST_CAPACITY_SECONDS
 
 logger = logging.getLogger("runwire.jobs")
 
@@ -110,6 +111,7 @@ async def look_at(context: JobContext, run_id: UUID) -> Look:
             # Its end is not confirmed: the reaper goes on asking, and shows what the provider says.
             logger.warning("A provider refuses to end a training.", extra={"run_id": str(run_id)})
             return Look(STOPPING.longest_seconds, let_go=True)
+        await note_refusal(context, run, attempt, error)
         await _give_up(context, run_id, EndReason.PROVIDER_REFUSED, str(error))
         return Look(None)
 
@@ -126,7 +128,12 @@ async def _start(context: JobContext, run: TrainingRun, trainer: Trainer) -> Loo
     if started is None or not started.has_begun:
         if await _is_too_dear(context, run, attempt, trainer):
             return Look(None)
-        started = await trainer.start(await order_of(context, run, attempt))
+        try:
+            started = await trainer.start(await order_of(context, run, attempt))
+        except CredentialRefused:
+            if not begun.may_exist:  # nothing was made, nor can anybody ask whether it was
+                await end_resource_of(context, attempt.tag, is_gone=True)
+            raise
     async with context.begin() as work:
         await service.note_started(
             work,
@@ -161,7 +168,8 @@ async def _look_elsewhere(context: JobContext, run: TrainingRun, attempt: RunAtt
         again = await service.note_no_capacity(
             work, run.id, attempt=attempt.number, message=str(error), most_tries=CAPACITY_TRIES
         )
-    return Look(random.uniform(*CAPACITY_SECONDS), let_go=True) if again else Look(0)
+    pause = TEST_CAPACITY_SECONDS if run.test_mode else CAPACITY_SECONDS
+    return Look(random.uniform(*pause), let_go=True) if again else Look(0)
 
 
 async def _ask(context: JobContext, run: TrainingRun, attempt: RunAttempt, trainer: Trainer) -> Look:
@@ -170,7 +178,9 @@ async def _ask(context: JobContext, run: TrainingRun, attempt: RunAttempt, train
     position = position_of(run, attempt)
     try:
         report = await trainer.report(attempt.reference, position, now)
-    except ProviderLost as error:
+    except (ProviderLost, ProviderRefused) as error:
+        # A key that is refused by now tells nothing of the training: it ends as LOST, unless the key works again.
+        await note_refusal(context, run, attempt, error)
         report = Report(source=ReportSource.POLL, attempt=attempt.number, at=now, suspicion=str(error))
     if report.says_nothing and report.cost_micros is None and not _is_due(run, now):
         return Look(_pause(run, attempt, trainer, now))

@@ -96,11 +96,10 @@ async def _is_stray(context: JobContext, reference: str, tag: str) -> bool:
         resource = await queries.resource_of_tag(work.session, tag)
     if run is None or resource is None:
         return False
-    if resource.reference is None:
-        return False  # being started right now, or found by its name and ended by whoever ends resources
-    if resource.reference == reference:
-        return resource.status is ResourceStatus.ENDED
-    return True
+    if resource.status is ResourceStatus.ENDED:
+        return True
+    # Without a reference it is being started right now, or found by its name by whoever ends resources.
+    return resource.reference is not None and resource.reference != reference
 
 
 async def _end(trainer: Trainer, reference: str, tag: str) -> int:

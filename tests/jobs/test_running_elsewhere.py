@@ -19,7 +19,7 @@ from domain.training.report import HostedModel, Outcome, Reading, Report, Warned
 from domain.training.status import EndReason, Provider, ReportSource, RunStage, RunStatus, WarningCode
 from domain.viewer import Viewer
 from jobs.context import JobContext
-from jobs.providers.base import NoCapacity, Pace, Position, Quote
+from jobs.providers.base import CredentialRefused, NoCapacity, Pace, Position, ProviderBusy, Quote
 from jobs.retry import CAPACITY_TRIES
 from jobs.running import Look, look_at
 from tests.factories import make_model
@@ -91,6 +91,27 @@ async def resources_of(worker: JobContext, run: TrainingRun) -> list[Resource]:
 
 def saying(**said: Any) -> Any:
     return lambda position, now: Report(source=ReportSource.POLL, attempt=position.attempt, at=now, **said)
+
+
+class TestRefused:
+    async def test_nothing_was_made_with_a_key_that_is_refused(
+        self, database: Database, worker: JobContext, trainer: ScriptedTrainer, ada: Viewer
+    ) -> None:
+        run = await start(database, ada)
+        trainer.failing = CredentialRefused("The key is wrong.")
+        assert await look_at(worker, run.id) == Look(None)
+        assert (await row_of(worker, run)).end_reason is EndReason.PROVIDER_REFUSED
+        assert [resource.status for resource in await resources_of(worker, run)] == [ResourceStatus.ENDED]
+
+    async def test_what_may_have_been_made_before_is_looked_for_until_it_is_confirmed(
+        self, database: Database, worker: JobContext, trainer: ScriptedTrainer, ada: Viewer
+    ) -> None:
+        run = await start(database, ada)
+        trainer.failing = ProviderBusy("The answer was lost.")
+        await look_at(worker, run.id)
+        trainer.failing = CredentialRefused("The key is wrong.")
+        assert await look_at(worker, run.id) == Look(None)
+        assert [resource.status for resource in await resources_of(worker, run)] == [ResourceStatus.INTENDED]
 
 
 class TestNoCapacity:

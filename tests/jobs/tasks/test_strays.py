@@ -82,6 +82,18 @@ async def test_what_was_thought_to_have_ended_is_ended_again(
     assert trainer.stopped == ["pod"]
 
 
+async def test_what_came_to_be_when_nobody_waited_for_it_any_more_is_ended(
+    database: Database, worker: JobContext, trainer: Account, ada: Viewer
+) -> None:
+    run = await make_run(database, ada, status=RunStatus.CANCELED)
+    async with database.begin(ada) as work:
+        now = work.now
+    tag = await make_pod(database, ada, run, reference=None, status=ResourceStatus.ENDED, ended_at=now)
+    trainer.there = {"late": tag}
+    assert await end_strays(worker) == 1
+    assert trainer.stopped == ["late"]
+
+
 async def test_what_is_being_started_and_what_is_not_ours_is_left_alone(
     database: Database, worker: JobContext, trainer: Account, ada: Viewer
 ) -> None:
