@@ -153,6 +153,7 @@ async def _hear(context: JobContext, callback: Callback, run: TrainingRun, attem
             return await _take_as_hint(context, callback, run.id)
         report = await trainer.heard(body, attempt.reference, position_of(run, attempt))
     except CallbackForged as error:
+        logger.warning("A callback was rejected; it is kept as it came.", extra=_ids(callback))
         async with context.begin() as work:
             service.mark_rejected(work, await _row(work, callback), str(error))
         return None
