@@ -6,12 +6,23 @@ from db.storage import DatasetStore
 from domain.ai_model.model import AIModel
 from domain.dataset import service as dataset
 from domain.dataset.model import Dataset
+from domain.integration import service as integration
+from domain.integration.model import Integration
 from domain.secret import Secret
 from domain.training.model import PodTokenKind, RunAttempt, TrainingRun
 from domain.training.status import Provider
 from domain.training.tokens import issue_pod_token
 from jobs.context import JobContext
-from jobs.providers.base import DatasetOrder, HomeOrder, Position, ProviderRefused, Trainer, TrainingOrder
+from jobs.providers.base import (
+    CredentialRefused,
+    DatasetOrder,
+    HomeOrder,
+    Position,
+    ProviderError,
+    ProviderRefused,
+    Trainer,
+    TrainingOrder,
+)
 
 KEEP_SECONDS = "keepSeconds"
 """The hyperparameter by which a machine is kept after success; off by default, since it costs money."""
@@ -26,6 +37,18 @@ async def trainer_of(context: JobContext, run: TrainingRun, attempt: RunAttempt)
         test_mode=run.test_mode,
         scenario=run.scenario,
     )
+
+
+async def note_refusal(context: JobContext, run: TrainingRun, attempt: RunAttempt, error: ProviderError) -> None:
+    """Where it is a user's own key that the provider refused, its owner can see that at the integration."""
+    if not isinstance(error, CredentialRefused) or attempt.integration_id is None:
+        return
+    async with context.begin() as work:
+        row = await work.session.get(Integration, attempt.integration_id)
+        if row is not None and row.secret is not None:
+            await integration.note_tested(
+                work, run.user_id, integration_id=row.id, tested=row.secret, refusal=str(error)
+            )
 
 
 def position_of(run: TrainingRun, attempt: RunAttempt) -> Position:

@@ -11,6 +11,7 @@ from db.unit_of_work import Database
 from domain.ai_model.model import AIModel, AIModelStatus
 from domain.clock import FixedClock
 from domain.deployment.model import Resource, ResourceStatus
+from domain.integration.model import Integration, IntegrationStatus
 from domain.training import service
 from domain.training.choices import Choice
 from domain.training.model import EtaPrediction, RunAttempt, TrainingRun
@@ -22,6 +23,7 @@ from jobs.context import JobContext
 from jobs.providers.base import CredentialRefused, NoCapacity, Pace, Position, ProviderBusy, Quote
 from jobs.retry import CAPACITY_TRIES
 from jobs.running import Look, look_at
+from jobs.tasks.upkeep import end_resources
 from tests.factories import make_model
 from tests.fakes import Told
 from tests.jobs.support import ScriptedTrainer
@@ -312,6 +314,59 @@ class TestEnds:
         for one in kept[1:]:
             assert one.low_seconds <= 20 * (100 - one.checkpoint) / 20 + 20
             assert one.predicted_seconds >= 0
+
+
+class TestRefusedKeys:
+    async def integration(self, database: Database, ada: Viewer) -> Integration:
+        assert ada.user_id is not None
+        async with database.begin(ada) as work:
+            row = Integration(
+                created_at=work.now,
+                updated_at=work.now,
+                tested_at=work.now,
+                user_id=ada.user_id,
+                provider=Provider.RUNPOD,
+                name="mine",
+                secret=b"sealed",
+            )
+            work.session.add(row)
+        return row
+
+    async def test_one_at_the_start_ends_the_run_and_is_shown(
+        self, database: Database, worker: JobContext, trainer: ScriptedTrainer, ada: Viewer
+    ) -> None:
+        key = await self.integration(database, ada)
+        run = await start(database, ada, places=(Choice(Provider.RUNPOD, "A", key.id),))
+        trainer.failing = CredentialRefused("RunPod refuses the key.")
+        assert await look_at(worker, run.id) == Look(None)
+        row = await row_of(worker, run)
+        assert (row.status, row.end_reason) == (RunStatus.FAILED, EndReason.PROVIDER_REFUSED)
+        async with worker.begin() as work:
+            shown = await work.session.get_one(Integration, key.id)
+        assert (shown.status, shown.error_message) == (IntegrationStatus.REFUSED, "RunPod refuses the key.")
+
+    async def test_one_in_the_middle_makes_the_run_suspect_and_what_it_has_is_asked_to_end_again(
+        self, database: Database, worker: JobContext, trainer: ScriptedTrainer, clock: FixedClock, ada: Viewer
+    ) -> None:
+        key = await self.integration(database, ada)
+        run = await start(database, ada, places=(Choice(Provider.RUNPOD, "A", key.id),))
+        trainer.says = saying(stage=RunStage.TRAINING, percent=1.0)
+        await look_at(worker, run.id)
+        await look_at(worker, run.id)
+        trainer.failing = CredentialRefused("RunPod refuses the key.")
+        await look_at(worker, run.id)
+        row = await row_of(worker, run)
+        assert row.status is RunStatus.TRAINING and row.suspected_at is not None
+        clock.at += timedelta(seconds=91)
+        await look_at(worker, run.id)
+        row = await row_of(worker, run)
+        assert (row.status, row.end_reason) == (RunStatus.FAILED, EndReason.LOST)
+        (resource,) = await resources_of(worker, run)
+        assert (resource.status, resource.last_error) == (ResourceStatus.ENDING, "RunPod refuses the key.")
+        trainer.failing = None
+        assert await end_resources(worker) == 1
+        (resource,) = await resources_of(worker, run)
+        assert resource.status is ResourceStatus.ENDED
 
 
 class NoAnswer(Exception):

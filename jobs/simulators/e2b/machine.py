@@ -86,6 +86,9 @@ class Machine:
             "E2B_TEMPLATE_ID": "base",
             # What follows keeps a sandbox in its folder, and off the network's package registries.
             "TMPDIR": str(self.root / "tmp"),
+            # One processor each: many sandboxes share this machine, and their threads would wait for each other.
+            "OMP_NUM_THREADS": "1",
+            "OPENBLAS_NUM_THREADS": "1",
             "PIP_NO_INDEX": "1",
             "PIP_DISABLE_PIP_VERSION_CHECK": "1",
         }
