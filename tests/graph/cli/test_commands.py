@@ -338,11 +338,26 @@ def test_token_signs_in_with_a_password_from_the_environment(api: FakeApi, run: 
     assert api.authorizations == {None, "Bearer access"}
 
 
-@pytest.mark.parametrize("arguments", [("--provider", "RUNPOD"), ("--prompt", "a cat classifier")])
-def test_demo_says_what_it_cannot_do_yet(run: Run, arguments: tuple[str, str]) -> None:
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (("--provider", "azure"), "There is no provider azure"),
+        (("--prompt", "Create a sentiment model"), "not offered by this version"),
+        (("--scenario", "success"), "plays no scenarios"),
+    ],
+)
+def test_demo_says_what_it_cannot_do(run: Run, arguments: tuple[str, str], words: str) -> None:
     result = run("demo", *arguments)
     assert result.exit_code == 2
-    assert "not offered by this version" in result.stderr
+    assert words in result.stderr
+
+
+def test_simulate_lists_what_can_be_played(run: Run) -> None:
+    result = run("simulate", "--list")
+    assert result.exit_code == 0
+    for provider in ("REPLICATE", "RUNPOD", "ASTRIA", "E2B"):
+        assert provider in result.stdout
+    assert "webhook_lost" in result.stdout
 
 
 def test_schema_prints_the_schema(run: Run) -> None:
@@ -353,7 +368,22 @@ def test_schema_prints_the_schema(run: Run) -> None:
 
 @pytest.mark.parametrize(
     "name",
-    ["demo", "up", "train", "watch", "logs", "cancel", "sync", "status", "upload", "token", "db", "schema", "check"],
+    [
+        "demo",
+        "up",
+        "train",
+        "watch",
+        "logs",
+        "cancel",
+        "sync",
+        "status",
+        "upload",
+        "token",
+        "db",
+        "simulate",
+        "schema",
+        "check",
+    ],
 )
 def test_help_teaches_by_example(run: Run, name: str) -> None:
     result = run(name, "--help")
