@@ -92,6 +92,25 @@ mutation StartTrainingRun($input: StartTrainingRunInput!) {
     + _PROBLEM
 )
 
+QUOTE_RUN = (
+    """
+mutation QuoteTrainingRun($input: StartTrainingRunInput!) {
+  quoteTrainingRun(input: $input) {
+    __typename
+    ... on TrainingQuote {
+      budgetMicros isWithinBudget testMode
+      options {
+        provider gpuType priceMicrosPerHour flatMicros expectedMicros isAvailable isEstimate problem
+        eta { seconds lowSeconds highSeconds confidence }
+      }
+    }
+    ...Refusal
+  }
+}
+"""
+    + _PROBLEM
+)
+
 CANCEL_RUN = (
     """
 mutation CancelTrainingRun($id: ID!) { cancelTrainingRun(id: $id) { __typename ...Run ...Refusal } }

@@ -32,7 +32,10 @@ LOG_PAGE_LINES = 500
 
 
 def train(
-    data: Annotated[str, typer.Argument(metavar="DATA", help="A CSV, JSONL or ZIP file, or a dataset's id.")],
+    data: Annotated[
+        str,
+        typer.Argument(metavar="DATA", help="A CSV, JSONL or ZIP file, or a dataset's id; `-` for recipes without."),
+    ],
     name: Annotated[str, typer.Option("--name", "-n", help="The model's name; made if you have none of it.")],
     recipe: Annotated[str, typer.Option(help="What to train.")] = "tabular-classification",
     target: Annotated[str | None, typer.Option(help="The column to predict; else `target` or `label`.")] = None,
@@ -41,6 +44,25 @@ def train(
     ] = None,
     tags: Annotated[list[str] | None, typer.Option("--tag", help="A word to find the run by; may be repeated.")] = None,
     provider: Annotated[str, typer.Option(help="Who does the work.")] = "LOCAL",
+    gpus: Annotated[
+        list[str] | None, typer.Option("--gpu", help="A GPU type, the best first; may be repeated. RUNPOD only.")
+    ] = None,
+    image: Annotated[str | None, typer.Option(help="The machine image. RUNPOD only.")] = None,
+    fallbacks: Annotated[
+        list[str] | None,
+        typer.Option("--fallback", metavar="PROVIDER", help="Where to go when no machine is free; may be repeated."),
+    ] = None,
+    budget: Annotated[
+        float | None, typer.Option(metavar="DOLLARS", help="Stop the run before it costs more.", min=0)
+    ] = None,
+    rules: Annotated[
+        list[str] | None,
+        typer.Option("--rule", metavar="WARNING=ACTION", help="Such as NAN_LOSS=STOP; may be repeated."),
+    ] = None,
+    scenario: Annotated[
+        str | None, typer.Option(help="What the simulator plays; with an API key of test mode only.")
+    ] = None,
+    quote: Annotated[bool, typer.Option("--quote", help="Only ask what it would cost and how long it takes.")] = False,
     time_limit: Annotated[int | None, typer.Option(metavar="SECONDS", help="Stop the training after so long.")] = None,
     deploy: Annotated[bool, typer.Option(help="Serve the model afterwards.")] = True,
     key: Annotated[
@@ -59,6 +81,8 @@ def train(
     runwire train houses.csv --name prices --recipe tabular-regression --target price
 
     runwire train reviews.jsonl -n mood --recipe text-classification -s epochs=20 --no-watch --json
+
+    runwire train houses.csv -n prices --provider runpod --gpu "NVIDIA A40" --fallback e2b --budget 0.5 --quote
     """
     wish = {
         "modelName": name,
@@ -69,19 +93,29 @@ def train(
         "timeLimitSeconds": time_limit,
         "deploy": deploy,
         "idempotencyKey": key,
+        "gpuTypes": gpus,
+        "image": image,
+        "fallbacks": [{"provider": word.upper()} for word in fallbacks or []],
+        "budgetMicros": round(budget * 1_000_000) if budget is not None else None,
+        "rules": [_rule(text) for text in rules or []],
+        "scenario": scenario,
     }
+    wish = {name: value for name, value in wish.items() if value not in (None, [])}
 
     async def work(client: Client) -> int:
         path = Path(data)
         is_file = await asyncio.to_thread(path.is_file)
         if not is_file and path.suffix.lower() in FORMATS:
             raise Usage(f"There is no file {data}.")
-        dataset_id = None if is_file else id_of(data, "Dataset")
+        dataset_id = None if is_file or data == "-" else id_of(data, "Dataset")
         if is_file and key:  # the same run needs the same dataset
             dataset_id = await _uploaded_before(client, path)
-        if dataset_id is None:
+        if dataset_id is None and data != "-":
             dataset_id = (await upload_file(client, path, path.name, quiet=as_json))["id"]
         try:
+            if quote:
+                found = await client.ask(documents.QUOTE_RUN, input={**wish, "datasetId": dataset_id})
+                return _tell_quote(found, as_json=as_json)
             run = await client.ask(documents.START_RUN, input={**wish, "datasetId": dataset_id})
         except ClientError as error:
             if is_file:
@@ -372,6 +406,46 @@ def _hyperparameters(settings: list[str], target: str | None) -> dict[str, Any]:
         except ValueError:
             chosen[name] = text
     return {**chosen, "targetColumn": target} if target else chosen
+
+
+def _rule(text: str) -> dict[str, str]:
+    warning, equals, action = text.partition("=")
+    if not equals:
+        raise Usage(f"{text!r} is no rule; write it as NAN_LOSS=STOP.")
+    return {"warning": warning.strip().upper(), "action": action.strip().upper()}
+
+
+def _tell_quote(quote: dict[str, Any], *, as_json: bool) -> int:
+    if as_json:
+        print_json(quote)
+        return Exit.DONE
+    table = Table(box=None, pad_edge=False, header_style="dim")
+    for heading in ("Provider", "GPU", "Price", "Expected", "Takes", "Free"):
+        table.add_column(heading, no_wrap=True)
+    for option in quote["options"]:
+        eta = option["eta"]
+        table.add_row(
+            option["provider"],
+            option["gpuType"] or "",
+            _price(option),
+            _dollars(option["expectedMicros"]),
+            seconds_text(eta["seconds"]) if eta else "",
+            option["problem"] or {True: "yes", False: "no"}.get(option["isAvailable"], ""),
+        )
+    _print_table(table)
+    if quote["testMode"]:
+        console.print("[dim]Test mode: simulators would do it, and nobody would be charged.[/]")
+    return Exit.DONE
+
+
+def _price(option: dict[str, Any]) -> str:
+    if option["flatMicros"] is not None:
+        return _dollars(option["flatMicros"])
+    return f"{_dollars(option['priceMicrosPerHour'])}/h" if option["priceMicrosPerHour"] is not None else ""
+
+
+def _dollars(micros: int | None) -> str:
+    return f"${micros / 1_000_000:,.4f}" if micros is not None else ""
 
 
 def _tell_run(run: dict[str, Any], *, as_json: bool) -> int:

@@ -229,6 +229,48 @@ def test_train_uploads_starts_and_watches(api: FakeApi, run: Run, tmp_path: Path
     ]
 
 
+def test_train_elsewhere_says_where_and_within_which_limits(api: FakeApi, run: Run) -> None:
+    api.answers["StartTrainingRun"] = {"startTrainingRun": RUN}
+    places = ["--provider", "runpod", "--gpu", "A", "--gpu", "B", "--fallback", "e2b", "--scenario", "stuck"]
+    limits = ["--budget", "0.5", "--rule", "nan_loss=stop"]
+    assert run("train", "-", "-n", "m", "--recipe", "command", *places, *limits, "--no-watch").exit_code == 0
+    ((_, variables),) = api.asked
+    assert variables["input"] == {
+        "modelName": "m",
+        "recipe": "command",
+        "provider": "RUNPOD",
+        "hyperparameters": {},
+        "deploy": True,
+        "gpuTypes": ["A", "B"],
+        "fallbacks": [{"provider": "E2B"}],
+        "budgetMicros": 500_000,
+        "rules": [{"warning": "NAN_LOSS", "action": "STOP"}],
+        "scenario": "stuck",
+        "datasetId": None,
+    }
+
+
+def test_train_can_ask_for_the_price_only(api: FakeApi, run: Run) -> None:
+    option = {
+        "provider": "RUNPOD",
+        "gpuType": "NVIDIA A40",
+        "priceMicrosPerHour": 440_000,
+        "flatMicros": None,
+        "expectedMicros": 12_300,
+        "isAvailable": True,
+        "isEstimate": False,
+        "problem": None,
+        "eta": {"seconds": 100.0, "lowSeconds": 80.0, "highSeconds": 130.0, "confidence": 0.5},
+    }
+    quote = {"__typename": "TrainingQuote", "options": [option], "testMode": True, "budgetMicros": None}
+    api.answers["QuoteTrainingRun"] = {"quoteTrainingRun": quote}
+    result = run("train", RUN_UUID, "-n", "m", "--provider", "runpod", "--quote")
+    assert result.exit_code == 0
+    for words in ("NVIDIA A40", "$0.4400/h", "$0.0123", "yes", "Test mode"):
+        assert words in result.stdout
+    assert [name for name, _ in api.asked] == ["QuoteTrainingRun"]
+
+
 def test_train_with_a_key_takes_the_first_dataset_of_the_same_file(api: FakeApi, run: Run, tmp_path: Path) -> None:
     file = tmp_path / "houses.csv"
     file.write_text("rooms,price\n3,100\n")
