@@ -218,9 +218,7 @@ def test_train_uploads_starts_and_watches(api: FakeApi, run: Run, tmp_path: Path
                     "provider": "LOCAL",
                     "hyperparameters": {"epochs": 5, "model": "linear", "layers": [4, 2], "targetColumn": "price"},
                     "tags": ["a"],
-                    "timeLimitSeconds": None,
                     "deploy": True,
-                    "idempotencyKey": None,
                     "datasetId": "d1",
                 }
             },
