@@ -35,8 +35,8 @@ class Following(Kept):
     """Whether the order itself told the steps or the job, so that guesses are not needed."""
     epoch: int = -1
     """Whole epochs before the running one; -1 before the first."""
-    counts_from_one: bool = False
-    """Whether the bars' own numbers of epochs begin with 1, where they do not say how many there are."""
+    first_epoch: int = -1
+    """By which number the log calls its first epoch: 0 or 1; -1 before one was met."""
     batches: int = 0
     """Steps of an epoch, where a bar counts those."""
     over: bool = False
@@ -52,7 +52,7 @@ class Following(Kept):
             epochs=self.epochs or None,
             job=self.job or None,
             epoch=self.epoch if self.epoch >= 0 else None,
-            counts_from_one=self.counts_from_one,
+            first_epoch=self.first_epoch if self.first_epoch in (0, 1) else None,
         )
 
     def learn(self, sign: Sign) -> None:
@@ -61,7 +61,8 @@ class Following(Kept):
             self.steps = min(sign.steps, MOST)
         if sign.epochs:
             self.epochs = min(sign.epochs, MOST)
-        self.counts_from_one = self.counts_from_one or sign.counts_from_one
+        if sign.first_epoch is not None and self.first_epoch < 0:
+            self.first_epoch = sign.first_epoch
         if sign.epoch is not None and sign.begins_epoch:
             epoch = min(int(sign.epoch), MOST)
             if epoch != self.epoch:

@@ -14,7 +14,9 @@ from jobs.trainer_logs.sign import Claim, Sign
 from jobs.trainer_logs.state import MOST, Kept
 
 READINGS_PER_COUNTER = 1_000
-"""Of the looks of a bar, and of rows from there on, so many steps are kept at most, or one in so many."""
+"""Of the looks of a bar so many steps are kept at most."""
+ROWS_APART = 500
+"""Rows are kept if their step is one part in so many beyond the last; so the first thousand steps all are."""
 MOST_NAMES = 6
 """Metrics of a bar that are told apart; a bar repeats its values until there are new ones."""
 
@@ -55,7 +57,7 @@ class Measuring(Kept):
             return
         step = self._step_of_row(sign, follow)
         validates = any(name.startswith("val_") for name in sign.values)
-        apart = max(1, self.kept_row // READINGS_PER_COUNTER)
+        apart = max(1, self.kept_row // ROWS_APART)
         if not validates and self.kept_row >= 0 and step < self.kept_row + apart:
             return
         if not validates:

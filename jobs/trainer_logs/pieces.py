@@ -4,19 +4,19 @@ A piece that is longer than what may be remembered between two readings comes in
 never inside one, so that a secret is whole in one of them or is cut off.
 """
 
-import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any, Self
 
+from jobs.trainer_logs.state import weight
 from jobs.trainer_logs.text import LINE_CHARACTERS, storable
 
 CARRIED_BYTES = 2_600
-"""The longest piece in one part, as bytes of JSON."""
+"""The longest piece in one part, as bytes of JSON in UTF-8."""
 WINDOW_CHARACTERS = 32_768
-_LIGHT_CHARACTERS = CARRIED_BYTES // 12
-"""A text so short weighs no more than may be carried, whatever it holds: one character is at most 12 bytes of JSON."""
+_LIGHT_CHARACTERS = CARRIED_BYTES // 6 - 1
+"""A text so short weighs no more than may be carried, whatever it holds: one character is at most 6 bytes of JSON."""
 
 
 class Ending(StrEnum):
@@ -133,11 +133,11 @@ def _fitting(text: str) -> int:
     if len(text) <= _LIGHT_CHARACTERS:
         return len(text)
     low, high = _LIGHT_CHARACTERS, min(len(text), CARRIED_BYTES)
-    if len(json.dumps(text[:high])) <= CARRIED_BYTES + 2:
+    if weight(text[:high]) <= CARRIED_BYTES:
         return high
     while high - low > 1:
         middle = (low + high) // 2
-        if len(json.dumps(text[:middle])) <= CARRIED_BYTES + 2:
+        if weight(text[:middle]) <= CARRIED_BYTES:
             low = middle
         else:
             high = middle

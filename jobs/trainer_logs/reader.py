@@ -19,6 +19,9 @@ from jobs.trainer_logs.state import MOST, WORD_CHARACTERS
 from jobs.trainer_logs.structured import MARK, structured_of
 from jobs.trainer_logs.text import LINE_CHARACTERS, has_open_string, loudness, plain, storable, without_stamp
 
+MOST_READINGS = 3_000
+"""In one stretch; only a text that nobody has read for hours, or that means no good, has more."""
+
 
 @dataclass(frozen=True, slots=True)
 class Said:
@@ -68,7 +71,7 @@ class LogReader:
 
     @property
     def state(self) -> dict[str, Any]:
-        """All that is needed to go on; less than 4 KB of JSON, whatever was read."""
+        """All that is needed to go on; less than 4 KB of JSON in UTF-8, whatever was read."""
         return {
             "pieces": self._splitter.kept(),
             "follow": self._follow.kept(),
@@ -186,10 +189,9 @@ class _Hearing:
             for line in self.refreshes.words(text, self.follow.percent):
                 self._line(line)
         else:
-            self.release()
             self.follow.elsewhere = announces_other(bare)
-            self._line(text)
-            self.refreshes.follows_words = True
+            for line in [*self.refreshes.line(text), text]:
+                self._line(line)
 
     def _look(self, look: Look) -> None:
         if look.is_complete:
@@ -209,7 +211,9 @@ class _Hearing:
             eta = self.follow.eta_seconds(sign)
             self.eta_seconds = eta if eta is not None else self.eta_seconds
         if is_followed or (sign.claim is not Claim.OTHER and not sign.is_look):
-            self.readings.extend(self.measuring.readings(sign, self.follow, self.at))
+            for reading in self.measuring.readings(sign, self.follow, self.at):
+                if len(self.readings) < MOST_READINGS:
+                    self.readings.append(reading)
             self.warnings.extend(self.measuring.warnings(sign, self.follow))
         return sign
 
@@ -221,7 +225,7 @@ class _Hearing:
         if said.percent is not None:
             self.percent = self.follow.own_word(said.percent)
         self.eta_seconds = said.eta_seconds if said.eta_seconds is not None else self.eta_seconds
-        self.readings.extend(said.readings)
+        self.readings.extend(said.readings[: max(0, MOST_READINGS - len(self.readings))])
         self.outcome = said.outcome or self.outcome
 
     def _line(self, text: str) -> None:

@@ -1,11 +1,12 @@
 """What of a bar's thousands of looks becomes lines for people: its beginning, every few percent, its end."""
 
-import json
 import math
 import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Self
+
+from jobs.trainer_logs.state import weight
 
 SHOWN_EVERY_PERCENT = 5.0
 MOST_LINES = 400
@@ -112,6 +113,13 @@ class Refreshes:
             lines.append(text)
         return lines
 
+    def line(self, text: str) -> list[str]:
+        """A whole line of words comes: what was held becomes one before it, if it was about something else."""
+        self.follows_words = True
+        if self.held and self.holder == zlib.crc32(_shape(text).encode()):
+            self.held = ""
+        return self.release()
+
     def release(self) -> list[str]:
         """What was held, now that a line end or something else follows."""
         held, self.held = self.held, ""
@@ -141,7 +149,7 @@ class Refreshes:
 
 
 def _is_light(text: str) -> bool:
-    return len(text) <= HELD_BYTES and len(json.dumps(text)) <= HELD_BYTES
+    return len(text) <= HELD_BYTES and weight(text) <= HELD_BYTES
 
 
 def _shape(text: str) -> str:

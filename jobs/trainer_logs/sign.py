@@ -31,8 +31,20 @@ class Known:
     job: str | None = None
     epoch: int | None = None
     """Whole epochs before the one that runs."""
-    counts_from_one: bool = False
-    """Whether bars named `Epoch 1` are of the first epoch."""
+    first_epoch: int | None = None
+    """The number that the log gives to the first epoch: 0 or 1."""
+
+    @property
+    def is_in_epochs(self) -> bool:
+        """Whether an epoch of several runs: a counter that does not say otherwise counts within it."""
+        return self.epoch is not None and (self.epochs or 0) > 1
+
+    def first_epoch_by(self, number: int, epochs: int | None) -> int:
+        """The number of the first epoch, when this number is met. People count from 1, Lightning from 0; a log is read
+        from its beginning, so the first number that is met decides."""
+        if self.first_epoch is not None:
+            return self.first_epoch
+        return 0 if number == 0 or (epochs is None and number > 1) else 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,7 +65,8 @@ class Sign:
     """Epochs that are over; a part of one too, where the trainer says so."""
     begins_epoch: bool = False
     """Whether it tells which epoch runs: `epoch` is then the number of those before it."""
-    counts_from_one: bool = False
+    first_epoch: int | None = None
+    """The number by which the log calls the first epoch."""
     epochs: int | None = None
     steps: int | None = None
     """The steps of the whole training, where the piece announces them."""

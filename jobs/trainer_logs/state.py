@@ -1,5 +1,6 @@
 """How small things are kept as JSON between two readings of a log."""
 
+import json
 import math
 from collections.abc import Mapping
 from dataclasses import fields
@@ -8,6 +9,11 @@ from typing import Any, Self
 MOST = 2**31 - 1
 """No count is larger: what GraphQL's `Int` can hold."""
 WORD_CHARACTERS = 48
+
+
+def weight(text: str) -> int:
+    """How many bytes the text takes as JSON, in UTF-8."""
+    return len(json.dumps(text, ensure_ascii=False).encode())
 
 
 class Kept:
@@ -28,7 +34,7 @@ class Kept:
     def kept(self) -> dict[str, Any]:
         """Only what differs from the beginning, so that it stays small."""
         fresh = type(self)()
-        names = [field.name for field in fields(self)]  # type: ignore[arg-type]  # as above
+        names = [field.name for field in fields(self)]  # type: ignore[arg-type]  # every subclass is a dataclass
         return {name: getattr(self, name) for name in names if getattr(self, name) != getattr(fresh, name)}
 
 

@@ -1,6 +1,7 @@
 """Plain counters: `150/1000`, `Step 150 of 1000`, `Epoch [2/10], Step [100/600], Loss: 0.53`."""
 
 import re
+from dataclasses import replace
 
 from jobs.trainer_logs.bars import Bar, is_other
 from jobs.trainer_logs.sign import Claim, Known, Sign
@@ -23,7 +24,7 @@ def read(piece: Bar | str, known: Known) -> Sign | None:
         return None
     text = piece.strip()
     if found := _EPOCH.match(text):
-        return _epoch(text, int(found[1]), int(found[2]), found.end())
+        return _epoch(text[found.end() :], int(found[1]), int(found[2]), known)
     found = _COUNTER.match(text)
     if found is None:
         return None
@@ -41,35 +42,36 @@ def read(piece: Bar | str, known: Known) -> Sign | None:
         claim = Claim.GUESS
     else:
         return None
+    if known.is_in_epochs and claim in (Claim.GUESS, Claim.LIKELY):
+        return Sign(NAME, Claim.LIKELY, f"{total}", done=done, total=total, per_epoch=True, values=values)
     return Sign(NAME, claim, f"{total}", done=done, total=total, step=done, values=values)
 
 
-def _epoch(text: str, epoch: int, epochs: int, end: int) -> Sign | None:
-    if not 1 <= epoch <= epochs:
+def _epoch(rest: str, number: int, epochs: int, known: Known) -> Sign | None:
+    """A line that names its epoch: with a step in it, with the epoch's result, or alone at its beginning."""
+    first = known.first_epoch_by(number, epochs)
+    before = number - first
+    if not 0 <= before < epochs:
         return None
-    values = pairs(text[end:])
-    inner = _COUNTER.match(text[end:].lstrip(" ,:;|-"))
-    if inner is not None and 0 < int(inner["total"]) >= int(inner["done"]):
-        done, total = int(inner["done"]), int(inner["total"])
-        return Sign(
-            NAME,
-            Claim.LIKELY,
-            "epoch",
-            done=done,
-            total=total,
-            per_epoch=True,
-            epoch=epoch - 1,
-            begins_epoch=True,
-            epochs=epochs,
-            values=values,
-        )
-    over = epoch if has_loss(values) else epoch - 1
-    return Sign(
+    values = pairs(rest)
+    sign = Sign(
         NAME,
         Claim.LIKELY if values else Claim.GUESS,
         "epoch",
-        epoch=over,
+        epoch=before + 1 if has_loss(values) else before,
         begins_epoch=True,
+        first_epoch=first,
         epochs=epochs,
         values=values,
+    )
+    inner = _COUNTER.match(rest.lstrip(" ,:;|-"))
+    if inner is None or not 0 < int(inner["total"]) >= int(inner["done"]):
+        return sign
+    return replace(
+        sign,
+        claim=Claim.LIKELY,
+        done=int(inner["done"]),
+        total=int(inner["total"]),
+        per_epoch=True,
+        epoch=before,
     )

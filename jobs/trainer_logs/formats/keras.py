@@ -26,9 +26,11 @@ def read(piece: Bar | str, known: Known) -> Sign | None:
         return None
     text = piece.strip()
     if found := _EPOCH.match(text):
-        epoch, epochs = int(found[1]), int(found[2])
-        if 1 <= epoch <= epochs:
-            return Sign(NAME, Claim.GUESS, "epochs", epoch=epoch - 1, begins_epoch=True, epochs=epochs)
+        number, epochs = int(found[1]), int(found[2])
+        first = known.first_epoch_by(number, epochs)
+        if first <= number < first + epochs:
+            before = number - first
+            return Sign(NAME, Claim.GUESS, "epochs", epoch=before, begins_epoch=True, first_epoch=first, epochs=epochs)
     found = _BAR.match(text)
     if found is None or int(found[2]) == 0:
         return None

@@ -6,15 +6,21 @@
 from dataclasses import replace
 
 from jobs.trainer_logs.bars import Bar
-from jobs.trainer_logs.sign import Known, Sign
+from jobs.trainer_logs.sign import Claim, Known, Sign
 from jobs.trainer_logs.values import pairs
 
 NAME = "tqdm"
 
 
 def read(piece: Bar | str, known: Known) -> Sign | None:
-    """Whatever the bar counts; its claim says how sure it is that this is the training."""
-    return sign_of(piece, known) if isinstance(piece, Bar) else None
+    """Whatever the bar counts; its claim says how sure it is that this is the training. After a line `Epoch 1/10` a bar
+    is of that epoch, unless it goes to the steps of the whole."""
+    if not isinstance(piece, Bar):
+        return None
+    sign = sign_of(piece, known)
+    if known.is_in_epochs and sign.claim in (Claim.GUESS, Claim.LIKELY):
+        return replace(sign, claim=Claim.LIKELY, per_epoch=True)
+    return sign
 
 
 def sign_of(bar: Bar, known: Known) -> Sign:
@@ -31,8 +37,3 @@ def sign_of(bar: Bar, known: Known) -> Sign:
         values=pairs(bar.postfix),
         is_look=True,
     )
-
-
-def named(sign: Sign, name: str) -> Sign:
-    """The same, of another format."""
-    return replace(sign, format=name)
