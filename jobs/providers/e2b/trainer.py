@@ -151,7 +151,8 @@ class E2BTrainer:
         except SandboxGone:
             return None
         except ProviderBusy:
-            return _started(info)  # it is there at least, and can be ended
+            # It is there at least, and can be ended; `start` sees what has begun there, and begins nothing twice.
+            return replace(_started(info), has_begun=False)
         return replace(_started(info), has_begun=glimpse.state is not ProgramState.ABSENT)
 
     async def report(self, reference: str, position: Position, now: datetime) -> Report:

@@ -408,6 +408,16 @@ class TestStart:
         assert found is not None
         assert await trainer.stop(found.reference) is True
 
+    async def test_a_sandbox_that_cannot_be_looked_at_is_not_taken_for_one_that_trains(self, bench: Bench) -> None:
+        bench.script("stream_cut")
+        trainer, order = bench.trainer(), command("echo here")
+        with pytest.raises(ProviderBusy):
+            await trainer.start(order)
+        found = await trainer.find(order.tag)
+        assert found is not None and not found.has_begun
+        assert (await trainer.start(order)).reference == found.reference
+        assert texts_of(await bench.followed(trainer, found.reference, order.tag)) == ["here"]
+
     async def test_what_a_sandbox_is_made_of(self, bench: Bench) -> None:
         import json
 
