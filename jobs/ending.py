@@ -25,6 +25,8 @@ async def end_resource_of(context: JobContext, tag: str, *, is_gone: bool = Fals
         run = await work.session.get(TrainingRun, resource.run_id) if resource and resource.run_id else None
     if resource is None or resource.status is ResourceStatus.ENDED:
         return True
+    if not is_gone and resource.keep_until is not None and context.clock.now() < resource.keep_until:
+        return False
     bills_on = False
     try:
         trainer = await context.trainer_for(

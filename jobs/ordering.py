@@ -24,9 +24,6 @@ from jobs.providers.base import (
     TrainingOrder,
 )
 
-KEEP_SECONDS = "keepSeconds"
-"""The hyperparameter by which a machine is kept after success; off by default, since it costs money."""
-
 
 async def trainer_of(context: JobContext, run: TrainingRun, attempt: RunAttempt) -> Trainer:
     """Who does this attempt's work, with the account that it is done with. Raises `ProviderRefused`."""
@@ -90,7 +87,6 @@ async def order_of(context: JobContext, run: TrainingRun, attempt: RunAttempt) -
             callback = Secret(f"{settings.own_url}/webhooks/astria/{token.reveal()}")
     if attempt.provider is Provider.REPLICATE:
         callback = Secret(f"{settings.own_url}/webhooks/replicate?run={attempt.tag}")
-    keep = run.hyperparameters.get(KEEP_SECONDS)
     return TrainingOrder(
         tag=attempt.tag,
         run_id=run.id,
@@ -106,7 +102,7 @@ async def order_of(context: JobContext, run: TrainingRun, attempt: RunAttempt) -
         image=run.image,
         home=home,
         callback_url=callback,
-        keep_seconds=keep if isinstance(keep, int) else 0,
+        keep_seconds=run.keep_seconds,
     )
 
 

@@ -29,6 +29,8 @@ class PlaceOffer:
     price_micros_per_hour: int | None
     flat_micros: int | None
     expected_micros: int | None
+    """Without what keeping the machine adds."""
+    keep_micros: int | None
     is_available: bool | None
     expected: EtaRange | None
     is_estimate: bool
@@ -52,15 +54,16 @@ async def _offer(accounts: "Accounts | None", viewer: Viewer, prospect: Prospect
     history = prospect.history_seconds.get(place.provider, ())
     if place.provider is Provider.LOCAL:
         free = Quote(gpu_type=None, price_micros_per_hour=0, flat_micros=0, is_available=True, expected_seconds=None)
-        return _told(place, free, history, test_mode=False)
+        return _told(place, free, history)
     try:
         with anyio.fail_after(QUOTE_SECONDS):
-            return _told(place, await _asked(accounts, viewer, prospect, place), history, test_mode=viewer.test_mode)
+            quote = await _asked(accounts, viewer, prospect, place)
+            return _told(place, quote, history, keep_seconds=prospect.wish.keep_seconds)
     except TimeoutError:
         problem = f"The provider did not answer within {QUOTE_SECONDS:g} seconds."
     except ProviderError as error:
         problem = str(error)
-    return PlaceOffer(place, place.gpu_type, None, None, None, None, _expected(history, None), True, problem)
+    return PlaceOffer(place, place.gpu_type, None, None, None, None, None, _expected(history, None), True, problem)
 
 
 async def _asked(accounts: "Accounts | None", viewer: Viewer, prospect: Prospect, place: Choice) -> Quote:
@@ -78,18 +81,22 @@ async def _asked(accounts: "Accounts | None", viewer: Viewer, prospect: Prospect
     return quotes[0]
 
 
-def _told(place: Choice, quote: Quote, history: Sequence[float], *, test_mode: bool) -> PlaceOffer:
+def _told(place: Choice, quote: Quote, history: Sequence[float], *, keep_seconds: int = 0) -> PlaceOffer:
     """In test mode the simulator's prices are told as they are; nobody is charged."""
     expected = _expected(history, quote.expected_seconds)
     cost = quote.flat_micros
     if cost is None and quote.price_micros_per_hour is not None and expected is not None:
         cost = round(quote.price_micros_per_hour * expected.seconds / 3600)
+    keep: int | None = None
+    if keep_seconds and quote.price_micros_per_hour:
+        keep = round(quote.price_micros_per_hour * keep_seconds / 3600)
     return PlaceOffer(
         place=place,
         gpu_type=quote.gpu_type or place.gpu_type,
         price_micros_per_hour=quote.price_micros_per_hour,
         flat_micros=quote.flat_micros,
         expected_micros=cost,
+        keep_micros=keep,
         is_available=quote.is_available,
         expected=expected,
         is_estimate=quote.is_estimate,

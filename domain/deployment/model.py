@@ -97,6 +97,8 @@ class Resource(Row, Owned, table=True):
     """So far; settled once it has ended."""
     cost_at: datetime | None = None
     """When the cost was last read."""
+    keep_until: datetime | None = None
+    """Kept on purpose until then, by its owner's wish."""
     began_at: datetime | None = None
     """When the provider made it, as far as we know."""
     last_error: str | None = Field(default=None, sa_type=TEXT)

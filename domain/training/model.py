@@ -55,6 +55,8 @@ class TrainingRun(Row, Owned, table=True):
     time_limit_seconds: int
     budget_micros: int | None = Field(default=None, sa_type=BIG)
     image: str | None = Field(default=None, sa_type=TEXT)
+    keep_seconds: int = 0
+    """How long a machine is kept after success; 0 by default, since it costs money."""
     choices: list[dict[str, Any]] = Field(default_factory=list, sa_type=JSON_TYPE)
     """Where the work may be done, in the user's order (`domain.training.choices`); attempts go through them."""
     rules: dict[str, str] = Field(default_factory=dict, sa_type=JSON_TYPE)

@@ -1,11 +1,14 @@
 """How a report changes a run's row, and which events tell of it. The caller holds the lock of the run's row."""
 
+from datetime import timedelta
+
 from domain.ai_model import service as ai_model
 from domain.base import new_id
 from domain.commands import CheckRun
 from domain.dataset import service as dataset
 from domain.journal.service import append_run_event
 from domain.training import queries
+from domain.training.budget import seconds_left
 from domain.training.choices import choice_of
 from domain.training.expecting import expect
 from domain.training.fold import Rules, Standing, fold
@@ -62,6 +65,8 @@ async def apply(work: UnitOfWork, run: TrainingRun, report: Report, *, report_se
         attempt.training_began_at = run.started_at
     if report.cost_micros is not None:
         await note_cost(work, run, attempt, report.cost_micros)
+    if run.keep_seconds and report.outcome is not None and report.outcome.succeeded:
+        await _keep_machine(work, run, attempt)
     await expect(work, run, attempt, report, ended_well=_ended_well(report, after))
     await heed(work, run, report.warnings)
     if after.status.is_final:
@@ -79,6 +84,18 @@ async def apply(work: UnitOfWork, run: TrainingRun, report: Report, *, report_se
         await open_attempt(work, run, choice=choice)
         run.next_check_at = work.now
         work.enqueue(CheckRun(run.id))
+
+
+async def _keep_machine(work: UnitOfWork, run: TrainingRun, attempt: RunAttempt) -> None:
+    """The machine stays for as long as its owner wished, and its budget allows."""
+    resource = await queries.resource_of_tag(work.session, attempt.tag)
+    if resource is None or resource.keep_until is not None:
+        return
+    seconds = float(run.keep_seconds)
+    if run.budget_micros is not None:
+        left = seconds_left(run.budget_micros, run.cost_micros, attempt.price_micros_per_hour)
+        seconds = min(seconds, max(0.0, left))
+    resource.keep_until = work.now + timedelta(seconds=seconds)
 
 
 def _is_newer(attempt: RunAttempt, report_sequence: int | None) -> bool:

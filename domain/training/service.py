@@ -343,6 +343,7 @@ async def _start(
         provider=checked.places[0].provider,
         choices=[place.as_json() for place in checked.places],
         image=wish.image,
+        keep_seconds=wish.keep_seconds,
         rules={code.value: action.value for code, action in wish.rules.items()},
         test_mode=test_mode,
         scenario=wish.scenario,

@@ -23,6 +23,7 @@ LONGEST_TAG = 64
 LARGEST_METADATA_BYTES = 16 * 1024
 LONGEST_KEY = 200
 SHORTEST_TIME_LIMIT_SECONDS = 10
+LONGEST_KEEP_SECONDS = 3600
 _SCENARIO = re.compile(r"[a-z0-9_]{1,64}")
 
 
@@ -40,6 +41,7 @@ class RunWish:
     metadata: Mapping[str, Any] = field(default_factory=dict)
     gpu_types: tuple[str, ...] = ()
     image: str | None = None
+    keep_seconds: int = 0
     integration_id: UUID | None = None
     """The user's own credential to do it with; None for the operator's, or the user's newest where he has none."""
     fallbacks: tuple[ProviderChoice, ...] = ()
@@ -60,6 +62,7 @@ class RunWish:
             dataset_id=run.dataset_id,
             hyperparameters=run.hyperparameters,
             image=run.image,
+            keep_seconds=run.keep_seconds,
             fallbacks=tuple(_again(Choice.of_json(facts)) for facts in run.choices[1:]),
             rules={WarningCode(code): RuleAction(action) for code, action in run.rules.items()},
             scenario=run.scenario,
@@ -150,6 +153,10 @@ class RunWish:
             raise NotSupportedHere(self.provider, "image")
         if self.image and not (len(self.image) <= LONGEST_NAME and self.image.isprintable()):
             raise BadRunInput("image", "the name of an image", "o nome de uma imagem")
+        if self.keep_seconds and all(choice.provider is not Provider.RUNPOD for choice in wanted):
+            raise NotSupportedHere(self.provider, "keepSeconds")
+        if not 0 <= self.keep_seconds <= LONGEST_KEEP_SECONDS:
+            raise BadRunInput("keepSeconds", "between 0 and 3600", "entre 0 e 3600")
         if len(self.places) > MOST_CHOICES:
             raise BadRunInput("fallbacks", "at most 20 places in all", "no máximo 20 lugares ao todo")
 

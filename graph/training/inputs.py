@@ -54,6 +54,11 @@ class StartTrainingRunInput:
         default=None, description="GPU types, the best first; RUNPOD only. Without it: types of 24 GB and more."
     )
     image: str | None = strawberry.field(default=None, description="The machine image to run in; RUNPOD only.")
+    keep_seconds: int = strawberry.field(
+        default=0,
+        description="How long the machine is kept after success, to look around in; at most 3600, and it costs what"
+        " `quoteTrainingRun` says. RUNPOD only.",
+    )
     integration_id: strawberry.ID | None = strawberry.field(
         default=None,
         description="A credential of yours to do it with; else the operator's, or your newest where he has none.",
@@ -100,6 +105,7 @@ class StartTrainingRunInput:
             metadata=_object(self.metadata, "metadata"),
             gpu_types=tuple(self.gpu_types or ()),
             image=self.image,
+            keep_seconds=self.keep_seconds,
             integration_id=_id(self.integration_id, "Integration", "integrationId"),
             fallbacks=tuple(choice.choice() for choice in self.fallbacks or ()),
             rules={rule.warning: rule.action for rule in self.rules or ()},

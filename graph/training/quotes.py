@@ -26,6 +26,9 @@ class QuoteOption:
     expected_micros: BigInt | None = strawberry.field(
         description="What it will cost as far as can be told: the flat price, or price times expected time."
     )
+    keep_micros: BigInt | None = strawberry.field(
+        description="What `keepSeconds` would add; null where nothing is kept or time costs nothing."
+    )
     is_available: bool | None = strawberry.field(
         description="Whether a machine is free right now; null where the provider does not tell."
     )
@@ -44,6 +47,7 @@ class QuoteOption:
             price_micros_per_hour=_money(offer.price_micros_per_hour),
             flat_micros=_money(offer.flat_micros),
             expected_micros=_money(offer.expected_micros),
+            keep_micros=_money(offer.keep_micros),
             is_available=offer.is_available,
             eta=Eta(
                 seconds=expected.seconds,
