@@ -18,6 +18,7 @@ from domain.deployment import service as deployment
 from domain.errors import Unavailable
 from domain.training import queries, service
 from domain.training.budget import seconds_left, spent_by_now
+from domain.training.fold import CANCELED_REASONS
 from domain.training.model import RunAttempt, TrainingRun
 from domain.training.report import Report
 from domain.training.service import NoFreeSlot
@@ -181,7 +182,14 @@ async def _ask(context: JobContext, run: TrainingRun, attempt: RunAttempt, train
     except (ProviderLost, ProviderRefused) as error:
         # A key that is refused by now tells nothing of the training: it ends as LOST, unless the key works again.
         await note_refusal(context, run, attempt, error)
-        report = Report(source=ReportSource.POLL, attempt=attempt.number, at=now, suspicion=str(error))
+        # What it has cost meanwhile nobody knows; it is not reckoned on while nobody knows of it.
+        report = Report(
+            source=ReportSource.POLL,
+            attempt=attempt.number,
+            at=now,
+            cost_micros=attempt.cost_micros,
+            suspicion=str(error),
+        )
     if report.says_nothing and report.cost_micros is None and not _is_due(run, now):
         return Look(_pause(run, attempt, trainer, now))
     async with context.begin() as work:
@@ -247,9 +255,17 @@ async def _stop(context: JobContext, run: TrainingRun, attempt: RunAttempt, trai
         found = await trainer.find(attempt.tag)
         reference = found.reference if found is not None else None
     if reference is not None:
-        await _read_cost(context, run, attempt, trainer, reference)
+        report = await _read(context, run, attempt, trainer, reference)
+        if report is not None and _ended_by_itself(report) and run.status is not RunStatus.CANCELING:
+            # Before it could be stopped for a limit: its own word is what counts.
+            async with context.begin() as work:
+                await service.record(work, run.id, report)
+            return Look(0)
+        await _note_cost(context, run, attempt, report)
         if not await _stopped(trainer, reference):
             return Look(STOPPING.first_seconds)
+        if not trainer.bills_from_creation:  # only now its provider says what is to be paid
+            await _note_cost(context, run, attempt, await _read(context, run, attempt, trainer, reference))
     await end_resource_of(context, attempt.tag, is_gone=True)
     if run.status is RunStatus.CANCELING or run.stop_reason is None:
         await _give_up(context, run.id, EndReason.CANCELED_BY_USER)
@@ -258,21 +274,30 @@ async def _stop(context: JobContext, run: TrainingRun, attempt: RunAttempt, trai
     return Look(None)
 
 
-async def _read_cost(
+def _ended_by_itself(report: Report) -> bool:
+    """Whether it has ended, and nobody's wish was the reason, which may have been ours."""
+    return report.outcome is not None and report.outcome.end_reason not in CANCELED_REASONS
+
+
+async def _read(
     context: JobContext, run: TrainingRun, attempt: RunAttempt, trainer: Trainer, reference: str
-) -> None:
-    """What it has cost until now, as long as the provider can still tell."""
+) -> Report | None:
+    """What a provider elsewhere says, as long as it can still tell."""
     if not isinstance(trainer, RemoteTrainer):
-        return
-    now = context.clock.now()
+        return None
     try:
-        report = await trainer.report(reference, position_of(run, attempt), now)
+        return await trainer.report(reference, position_of(run, attempt), context.clock.now())
     except ProviderError:
+        return None
+
+
+async def _note_cost(context: JobContext, run: TrainingRun, attempt: RunAttempt, report: Report | None) -> None:
+    """Write down what it has cost until now, and nothing else that was said."""
+    if report is None:
         return
+    cost = Report(ReportSource.WORKER, attempt.number, report.at, cost_micros=report.cost_micros)
     async with context.begin() as work:
-        await service.record(
-            work, run.id, Report(ReportSource.WORKER, attempt.number, now, cost_micros=report.cost_micros)
-        )
+        await service.record(work, run.id, cost)
 
 
 async def _stopped(trainer: Trainer, reference: str) -> bool:

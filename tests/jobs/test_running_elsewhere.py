@@ -180,6 +180,38 @@ class TestBudget:
         assert (resource.status, resource.cost_micros) == (ResourceStatus.ENDED, row.cost_micros)
         assert row.cost_micros == round(lived * 1000)
 
+    async def test_what_had_ended_by_itself_before_it_was_stopped_for_it_has_its_own_end(
+        self, database: Database, worker: JobContext, trainer: ScriptedTrainer, clock: FixedClock, ada: Viewer
+    ) -> None:
+        run = await start(database, ada, budget_micros=20_000)
+        trainer.says = saying(stage=RunStage.TRAINING, percent=1.0)
+        await look_at(worker, run.id)
+        clock.at += timedelta(seconds=10)
+        for _ in range(2):
+            await look_at(worker, run.id)
+        assert (await row_of(worker, run)).stop_reason is EndReason.OUT_OF_BUDGET
+        trainer.says = saying(outcome=Outcome(EndReason.SUCCEEDED), hosted=HostedModel("version", None))
+        await look_at(worker, run.id)
+        row = await row_of(worker, run)
+        assert (row.status, row.end_reason) == (RunStatus.READY, EndReason.SUCCEEDED)
+
+    async def test_what_is_to_be_paid_is_asked_for_again_once_it_has_ended(
+        self, database: Database, worker: JobContext, trainer: ScriptedTrainer, ada: Viewer
+    ) -> None:
+        """Where only the provider's own word tells: what it had cost before it was stopped is not all."""
+        trainer.bills_from_creation = False
+        run = await start(database, ada)
+        trainer.says = lambda position, now: Report(
+            ReportSource.POLL, position.attempt, now, cost_micros=200 if trainer.stopped else 100
+        )
+        await look_at(worker, run.id)
+        async with database.begin(ada) as work:
+            await service.cancel_run(work, ada, run_id=run.id)
+        await look_at(worker, run.id)
+        row = await row_of(worker, run)
+        assert (row.status, row.cost_micros) == (RunStatus.CANCELED, 200)
+        assert [resource.cost_micros for resource in await resources_of(worker, run)] == [200]
+
     async def test_a_flat_price_beyond_it_is_not_even_started(
         self, database: Database, worker: JobContext, trainer: ScriptedTrainer, ada: Viewer
     ) -> None:
