@@ -15,6 +15,10 @@ from domain.training.model import Artifact, LogLine, MetricPoint, TrainingRun
 from domain.training.report import LogChunk, Reading, StoredArtifact
 from domain.work import UnitOfWork
 
+READINGS_AT_ONCE = 2_000
+"""One statement may have 32,767 parameters, and a reading has seven."""
+READINGS_TOLD = 250
+"""In one event, so that the bus carries it whole."""
 LARGEST_LOG_EVENT_BYTES = 30 * 1024
 """A batch of lines that the bus still carries whole."""
 
@@ -64,7 +68,16 @@ def _batches(rows: list[dict[str, Any]]) -> list[list[dict[str, Any]]]:
 
 
 async def keep_readings(work: UnitOfWork, run: TrainingRun, readings: Sequence[Reading]) -> None:
-    unique = {(reading.name, reading.step): reading for reading in readings}
+    """Store those that are new, and tell them: each name and step of an attempt once."""
+    unique = list({(reading.name, reading.step): reading for reading in readings}.values())
+    told: list[dict[str, Any]] = []
+    for start in range(0, len(unique), READINGS_AT_ONCE):
+        told.extend(await _new_readings(work, run, unique[start : start + READINGS_AT_ONCE]))
+    for start in range(0, len(told), READINGS_TOLD):
+        await append_run_event(work, run, "run.measured", {"readings": told[start : start + READINGS_TOLD]})
+
+
+async def _new_readings(work: UnitOfWork, run: TrainingRun, readings: Sequence[Reading]) -> list[dict[str, Any]]:
     statement = (
         insert(MetricPoint)
         .values(
@@ -78,20 +91,18 @@ async def keep_readings(work: UnitOfWork, run: TrainingRun, readings: Sequence[R
                     "value": reading.value,
                     "at": reading.at,
                 }
-                for reading in unique.values()
+                for reading in readings
             ]
         )
         .on_conflict_do_nothing()
         .returning(col(MetricPoint.name), col(MetricPoint.step))
     )
     new = {(row.name, row.step) for row in await work.session.exec(statement)}
-    told = [
+    return [
         {"name": reading.name, "step": reading.step, "value": reading.value}
-        for key, reading in unique.items()
-        if key in new
+        for reading in readings
+        if (reading.name, reading.step) in new
     ]
-    if told:
-        await append_run_event(work, run, "run.measured", {"readings": told})
 
 
 async def keep_artifact(work: UnitOfWork, run: TrainingRun, artifact: StoredArtifact) -> None:
