@@ -161,6 +161,8 @@ class Pod:
         if self.word is not None:
             return {"SUCCEEDED": "succeeded", OVER: "canceled"}.get(self.word, "failed")
         match self.status(now):
+            case "TERMINATED" if self._had_failed:
+                return "failed"
             case "TERMINATED":
                 return {"creator": "canceled", "script": "failed"}.get(self.terminated_by, "gone")
             case "ERROR" | "EXITED":
@@ -171,6 +173,12 @@ class Pod:
                 return "training"
             case _:
                 return "preparing"
+
+    @property
+    def _had_failed(self) -> bool:
+        """Whether it failed or exited without a word before somebody terminated it."""
+        end = self.terminated_at
+        return end is not None and any(at is not None and at <= end for at in (self.failed_at, self.exited_at))
 
     def _runtime(self, now: datetime) -> dict[str, Any]:
         gpus = self.body.get("gpu", {}).get("count", 1) if "gpu" in self.body else 0
