@@ -7,7 +7,7 @@ may die anywhere, and two may look after one run: whatever they find goes throug
 import logging
 import random
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from uuid import UUID
 
@@ -20,9 +20,9 @@ from domain.training import queries, service
 from domain.training.budget import seconds_left, spent_by_now
 from domain.training.fold import CANCELED_REASONS
 from domain.training.model import RunAttempt, TrainingRun
-from domain.training.report import Report
+from domain.training.report import Report, Warned
 from domain.training.service import NoFreeSlot
-from domain.training.status import EndReason, Provider, ReportSource, RunStatus
+from domain.training.status import EndReason, Provider, ReportSource, RunStatus, WarningCode
 from jobs.context import JobContext
 from jobs.deploying import DeploymentFailed, bring_up
 from jobs.ending import end_resource_of
@@ -49,6 +49,8 @@ WAITING_SECONDS = 1.0
 """How often a run that waits for a free slot is looked at."""
 SILENCE_SECONDS = 2.0
 """How often a training that says nothing is written down as still there."""
+SILENT_SECONDS = 90.0
+"""A script that reports to us and says nothing for so long is told as silent."""
 LET_GO_SECONDS = 1.0
 """A run that is not looked at again for so long is let go meanwhile; whoever sweeps then goes on with it."""
 OVERTIME_SECONDS = 60.0
@@ -149,7 +151,7 @@ async def _start(context: JobContext, run: TrainingRun, trainer: Trainer) -> Loo
 
 async def _is_too_dear(context: JobContext, run: TrainingRun, attempt: RunAttempt, trainer: Trainer) -> bool:
     """Whether a flat price passes the run's budget, so that it must not even be started; then the run is over."""
-    if run.budget_micros is None or run.test_mode or not isinstance(trainer, RemoteTrainer):
+    if run.budget_micros is None or not isinstance(trainer, RemoteTrainer):
         return False
     gpu_types = [attempt.gpu_type] if attempt.gpu_type else []
     quotes = await trainer.quotes(gpu_types, run.hyperparameters)
@@ -190,8 +192,10 @@ async def _ask(context: JobContext, run: TrainingRun, attempt: RunAttempt, train
             cost_micros=attempt.cost_micros,
             suspicion=str(error),
         )
+    report = with_silence(report, attempt, now)
     if report.says_nothing and report.cost_micros is None and not _is_due(run, now):
-        return Look(_pause(run, attempt, trainer, now))
+        pause = _pause(run, attempt, trainer, now)
+        return Look(pause, let_go=pause >= LET_GO_SECONDS)
     async with context.begin() as work:
         after = await service.record(work, run.id, report)
     if after is None or after.status.is_final or after.status is RunStatus.DEPLOYING:
@@ -207,11 +211,22 @@ async def _ask(context: JobContext, run: TrainingRun, attempt: RunAttempt, train
     return Look(pause, let_go=pause >= LET_GO_SECONDS)
 
 
+def with_silence(report: Report, attempt: RunAttempt, now: datetime) -> Report:
+    """The report, with a warning where a script that used to speak has fallen silent."""
+    if attempt.heard_at is None or report.outcome is not None:
+        return report
+    silent = (now - attempt.heard_at).total_seconds()
+    if silent <= SILENT_SECONDS:
+        return report
+    warned = Warned(WarningCode.SILENCE, f"Nothing was heard of the script for {silent:.0f} seconds.")
+    return replace(report, warnings=(*report.warnings, warned))
+
+
 def _pause(run: TrainingRun, attempt: RunAttempt, trainer: Trainer, now: datetime) -> float:
     """Until the next look: by the age of the attempt, and before its budget is used up."""
     begun = attempt.started_at or now
     pause = trainer.pace.seconds_at((now - begun).total_seconds())
-    if run.budget_micros is not None and attempt.price_micros_per_hour > 0 and not run.test_mode:
+    if run.budget_micros is not None and attempt.price_micros_per_hour > 0:
         left = seconds_left(run.budget_micros, run.cost_micros, attempt.price_micros_per_hour)
         pause = max(0.0, min(pause, left))
     return pause

@@ -56,6 +56,7 @@ SWEEPS: tuple[tuple[float, Sweep], ...] = (
     (60.0, dataset.expire_grants),
     (60.0, upkeep.remove_old_sandboxes),
     (300.0, dataset.remove_orphans),
+    (300.0, upkeep.remove_old_artifacts),
     (300.0, upkeep.forget_old_events),
     (300.0, upkeep.forget_old_sessions),
     (300.0, callback.forget_old_callbacks),

@@ -8,11 +8,12 @@ import sqlalchemy as sa
 from anyio import to_thread
 from sqlmodel import col, select
 
+from db.artifacts import ArtifactStore
 from domain.account.model import RefreshToken, UserSession
 from domain.deployment.model import Resource, ResourceKind, ResourceStatus
 from domain.journal.model import FeedEvent, RunEvent
 from domain.training.model import Artifact, LogLine, RunAttempt, TrainingRun
-from domain.training.status import ACTIVE, FINAL, Provider
+from domain.training.status import ACTIVE, FINAL, Provider, RunStatus
 from jobs.context import JobContext
 from jobs.ending import end_resource_of
 from jobs.providers.local.sandbox import tags_of
@@ -24,6 +25,8 @@ KEPT_WHOLE = timedelta(days=30)
 """After a run's end its whole stream is kept so long; then its status, stage and deployment events only."""
 KEPT_FOR_EVER = ("run.status_changed", "run.stage_changed", "run.attempt_started", "run.deployment_ready")
 SESSIONS_KEPT = timedelta(days=30)
+ARTIFACTS_OF_FAILURES_KEPT = timedelta(hours=1)
+ARTIFACT_PARTS_KEPT = timedelta(days=1)
 BATCH = 1000
 
 
@@ -75,6 +78,37 @@ async def remove_old_sandboxes(context: JobContext) -> list[str]:
             *(await work.session.exec(select(Resource.tag).where(Resource.status == ResourceStatus.INTENDED))).all()
         }
     return await remove_old(context.settings.data_dir, keep, among=there)
+
+
+async def remove_old_artifacts(context: JobContext) -> list[str]:
+    """Delete files that trainings elsewhere left behind and that lead to nothing: of runs that ended badly and left no
+    whole result, and uploads that were never finished. Gives the attempts whose files were deleted."""
+    store = ArtifactStore.of(context.settings)
+    now = context.clock.now()
+    await to_thread.run_sync(store.remove_parts, now - ARTIFACT_PARTS_KEPT)
+    removed: list[str] = []
+    there = await to_thread.run_sync(store.tags)
+    for start in range(0, len(there), BATCH):
+        batch = there[start : start + BATCH]
+        has_result = sa.exists(
+            select(Artifact.id).where(Artifact.run_id == RunAttempt.run_id, Artifact.attempt == RunAttempt.number)
+        )
+        useless = (
+            select(RunAttempt.tag)
+            .join(TrainingRun, col(TrainingRun.id) == col(RunAttempt.run_id))
+            .where(
+                col(RunAttempt.tag).in_(batch),
+                col(TrainingRun.status).in_((RunStatus.FAILED, RunStatus.CANCELED)),
+                col(TrainingRun.ended_at) < now - ARTIFACTS_OF_FAILURES_KEPT,
+                ~has_result,
+            )
+        )
+        async with context.begin() as work:
+            tags = (await work.session.exec(useless)).all()
+        for tag in tags:
+            await to_thread.run_sync(store.remove, tag)
+        removed.extend(tags)
+    return removed
 
 
 async def forget_old_events(context: JobContext) -> int:

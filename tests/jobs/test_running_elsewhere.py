@@ -279,6 +279,35 @@ class TestRules:
         assert (await row_of(worker, run)).status is RunStatus.TRAINING
 
 
+class TestSilence:
+    @pytest.mark.parametrize(("rule", "status"), [("WARN", RunStatus.TRAINING), ("STOP", RunStatus.FAILED)])
+    async def test_a_script_that_falls_silent_is_told_or_stopped(
+        self,
+        database: Database,
+        worker: JobContext,
+        trainer: ScriptedTrainer,
+        clock: FixedClock,
+        told: Told,
+        ada: Viewer,
+        rule: str,
+        status: RunStatus,
+    ) -> None:
+        run = await start(database, ada, rules={"SILENCE": rule})
+        trainer.says = saying(suspicion="No heartbeat.")
+        await look_at(worker, run.id)
+        async with worker.begin() as work:
+            word = Report(source=ReportSource.POD, attempt=1, at=clock.at, stage=RunStage.TRAINING)
+            await service.record(work, run.id, word, report_sequence=1)
+        clock.at += timedelta(seconds=91)
+        await look_at(worker, run.id)
+        await look_at(worker, run.id)
+        row = await row_of(worker, run)
+        assert row.status is status
+        assert row.end_reason is (EndReason.LOST if rule == "STOP" else None)
+        warned = [event.data["reason"] for event in told.events if event.type == "run.warned"]
+        assert warned == ["SILENCE", "SILENCE"]  # in the run's stream and in its owner's feed
+
+
 class TestEnds:
     async def test_a_model_that_stays_at_its_provider_makes_the_run_ready(
         self, database: Database, worker: JobContext, trainer: ScriptedTrainer, ada: Viewer

@@ -1,5 +1,6 @@
 """What a crash, a lost message or time leaves behind is found in rows and put in order."""
 
+from collections.abc import AsyncIterator
 from datetime import timedelta
 from typing import Any
 
@@ -7,19 +8,21 @@ import pytest
 import sqlalchemy as sa
 from sqlmodel import col, select
 
+from db.artifacts import ArtifactStore
 from db.unit_of_work import Database
 from domain.account.model import RefreshToken, UserSession
 from domain.clock import FixedClock
 from domain.deployment.model import Resource, ResourceKind, ResourceStatus
 from domain.journal.model import FeedEvent, RunEvent
 from domain.training import service
-from domain.training.model import LogLine, TrainingRun
+from domain.training.model import LogLine, RunAttempt, TrainingRun
 from domain.training.report import LogChunk, LogText, Outcome, Reading, Report
 from domain.training.status import EndReason, Provider, ReportSource, RunStage, RunStatus
 from domain.viewer import Viewer
 from jobs.context import JobContext
 from jobs.providers.base import ProviderBusy, ProviderLost
 from jobs.tasks import upkeep
+from tests.domain.deployment.support import make_artifact
 from tests.factories import make_run, make_session
 from tests.fakes import Told
 from tests.jobs.support import ScriptedTrainer
@@ -252,3 +255,31 @@ async def test_a_feed_is_forgotten_by_age_alone(
     async with worker.begin() as work:
         assert (await work.session.exec(select(FeedEvent))).all() == []
         assert len((await work.session.exec(select(RunEvent))).all()) == 2
+
+
+class TestArtifacts:
+    async def keep(self, worker: JobContext, run: TrainingRun) -> str:
+        """A file of the run's first attempt; gives the attempt's tag."""
+        async with worker.begin() as work:
+            attempt = (await work.session.exec(select(RunAttempt).where(RunAttempt.run_id == run.id))).one()
+
+        async def chunks() -> AsyncIterator[bytes]:
+            yield b"weights"
+
+        store = ArtifactStore.of(worker.settings)
+        await store.keep(attempt.tag, "model.bin", chunks(), limit_bytes=100)
+        return attempt.tag
+
+    async def test_files_that_lead_to_nothing_go_after_an_hour(
+        self, database: Database, worker: JobContext, clock: FixedClock, ada: Viewer
+    ) -> None:
+        failed = await self.keep(worker, await make_run(database, ada, status=RunStatus.FAILED))
+        ready = await self.keep(worker, await make_run(database, ada, status=RunStatus.READY))
+        going = await self.keep(worker, await make_run(database, ada, status=RunStatus.TRAINING))
+        whole = await make_run(database, ada, status=RunStatus.FAILED)
+        kept = await self.keep(worker, whole)
+        await make_artifact(worker.database, whole)
+        assert await upkeep.remove_old_artifacts(worker) == []
+        clock.at += timedelta(hours=1, seconds=1)
+        assert await upkeep.remove_old_artifacts(worker) == [failed]
+        assert ArtifactStore.of(worker.settings).tags() == sorted([ready, going, kept])
