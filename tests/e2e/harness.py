@@ -44,15 +44,18 @@ STOP_DEPLOYMENT = "mutation ($id: ID!) { stopDeployment(id: $id) { __typename ..
 
 
 class World:
-    """Two API processes and two workers, on servers of their own; `PUBLIC_URL` is the first API's address."""
+    """Two API processes and two workers, on servers of their own; `PUBLIC_URL` is the first API's address.
 
-    def __init__(self, folder: Path) -> None:
-        environment = {name: os.environ[name] for name in PASSED_ON if name in os.environ}
-        environment |= {
+    `given` are further settings of theirs."""
+
+    def __init__(self, folder: Path, **given: str) -> None:
+        environment = {
+            **passed_on(),
             "ENVIRONMENT": "test",
             "PORT": str(FIRST_PORT + os.getpid() % PORTS),
             "LOCAL_SLOTS": "32",
             "SIGN_IN_ATTEMPTS_PER_MINUTE": "1000",
+            **given,
         }
         self.stack = Stack(folder, apis=2, workers=2, environment=environment, durable=False, restart=False)
 
@@ -95,6 +98,12 @@ class World:
         process.kill(signal.SIGTERM)
         assert await anyio.to_thread.run_sync(process.wait, limit_seconds), f"{process.name} did not end on SIGTERM"
         return time.monotonic() - asked
+
+    async def redis_dies(self) -> None:
+        """`kill -9`, and nothing of what it knew is left when it is started again."""
+        await anyio.to_thread.run_sync(self.redis.kill)
+        for file in (*(self.redis.folder / "appendonlydir").glob("*"), *self.redis.folder.glob("*.aof")):
+            file.unlink()
 
     async def whole(self) -> None:
         """Everything runs and answers again, whatever the test before did."""
@@ -140,10 +149,11 @@ class World:
         async with Client(self.url(api)) as client:
             await sign_in(client, f"{uuid4().hex}@example.com", uuid4().hex, sign_up=True)
             dataset = await client.ask(documents.CREATE_DATASET, input={"name": "iris", "format": "CSV"})
-            await client.upload(dataset["id"], await anyio.to_thread.run_sync(self._iris))
+            await client.upload(dataset["id"], await anyio.to_thread.run_sync(self.iris))
             yield Tenant(client, dataset["id"])
 
-    def _iris(self) -> Path:
+    def iris(self) -> Path:
+        """The dataset of every tenant: 150 flowers."""
         path = self.folder / "iris.csv"
         if not path.exists():
             iris = load_iris()
@@ -244,6 +254,11 @@ class Tenant:
 
     async def stop_deployment(self, deployment_id: UUID) -> None:
         await self.client.ask(STOP_DEPLOYMENT, id=global_id("Deployment", deployment_id))
+
+
+def passed_on() -> dict[str, str]:
+    """What of our own environment the processes get."""
+    return {name: os.environ[name] for name in PASSED_ON if name in os.environ}
 
 
 def run_of(answer: dict[str, Any]) -> Run:

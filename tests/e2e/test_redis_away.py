@@ -80,11 +80,7 @@ async def _away(world: World, fault: str) -> AsyncIterator[None]:
         finally:
             os.kill(pid, signal.SIGCONT)
         return
-    await anyio.to_thread.run_sync(world.redis.kill)
-    for file in (world.redis.folder / "appendonlydir").glob("*"):
-        file.unlink()
-    for file in world.redis.folder.glob("*.aof"):
-        file.unlink()
+    await world.redis_dies()
     try:
         yield
     finally:

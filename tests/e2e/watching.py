@@ -20,12 +20,14 @@ PACE = Pace(first=0.05, longest=0.5, patience=60)
 class StrictStream(Stream):
     """The product's client, except that a message that came twice or too early is a finding, and not passed over."""
 
-    def __init__(self, client: Client, run: Run, on_drop: Callable[[Drop], None]) -> None:
-        super().__init__(client, documents.FOLLOW_RUN, {"id": run.id}, on_drop=on_drop, pace=PACE)
+    def __init__(
+        self, client: Client, document: str, variables: dict[str, Any], on_drop: Callable[[Drop], None]
+    ) -> None:
+        super().__init__(client, document, variables, on_drop=on_drop, pace=PACE)
         self.wrong: list[str] = []
 
     def _is_next(self, message: dict[str, Any]) -> bool:
-        kind = message["__typename"]
+        kind = message["__typename"].removeprefix("Activity")
         if self.seq is None and kind != "Snapshot":
             self.wrong.append(f"the first message is {kind}")
         if self.seq is not None and (kind in SNAPSHOTS or message["firstSeq"] != self.seq + 1):
@@ -45,7 +47,7 @@ class Watcher:
         """When each message came, on the clock of the system."""
         self.drops: list[Drop] = []
         self.ended = anyio.Event()
-        self.stream = StrictStream(self.client, run, self._dropped)
+        self.stream = StrictStream(self.client, documents.FOLLOW_RUN, {"id": run.id}, self._dropped)
 
     @property
     def seqs(self) -> list[int]:
