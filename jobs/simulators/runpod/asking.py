@@ -45,6 +45,12 @@ class Asked:
     """Set for a pod's own key, which opens nothing else."""
     now: datetime
 
+    @property
+    def base_url(self) -> str:
+        """Where the simulator was reached, with the prefix it may be mounted under."""
+        url = self.request.url
+        return f"{url.scheme}://{url.netloc}{self.request.scope.get('root_path', '')}".rstrip("/")
+
     def pod(self) -> Pod:
         """The pod that the path names. Raises `Rejected`."""
         pod_id = self.request.path_params["id"]

@@ -70,8 +70,7 @@ async def create_pod(asked: Asked) -> Response:
     _refuse(scenario, body)
     if "gpu" in body and body["gpu"]["id"] in simulator.sold_out:
         raise Rejected(400, NO_CAPACITY)
-    base_url = str(asked.request.base_url).rstrip("/")
-    pod = simulator.create(asked.caller.account, body, scenario, base_url)
+    pod = simulator.create(asked.caller.account, body, scenario, asked.base_url)
     if scenario == "reply_lost":
         raise WireFault("The pod exists, and its creator does not hear of it.")
     if scenario == "reply_late":

@@ -10,7 +10,7 @@ import tempfile
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 SEARCH_PATH = "/usr/local/bin:/usr/bin:/bin"
@@ -35,10 +35,14 @@ class Containers:
         self._folder: Path | None = None
         self._processes: dict[str, subprocess.Popen[bytes]] = {}
         self._kept: dict[str, list[ContainerLine]] = {}
+        self._ahead: dict[str, timedelta] = {}
 
-    def start(self, pod_id: str, arguments: str, variables: Mapping[str, str]) -> None:
-        """Run the arguments as a command. What ran in this container before is ended; its disk is wiped."""
+    def start(self, pod_id: str, arguments: str, variables: Mapping[str, str], now: datetime | None = None) -> None:
+        """Run the arguments as a command. What ran in this container before is ended; its disk is wiped.
+
+        `now` is the time of the simulator's clock, by which its lines are told."""
         self.end(pod_id)
+        self._ahead[pod_id] = (now or datetime.now(UTC)) - datetime.now(UTC)
         folder = self._root() / pod_id
         for name in ("bin", "home", "workspace"):
             (folder / name).mkdir(parents=True)
@@ -53,6 +57,9 @@ class Containers:
             "TMPDIR": str(folder),
             "PATH": f"{folder / 'bin'}:{self.search_path}",
             "LANG": "C.UTF-8",
+            # One processor each: many pods share this machine, and their threads would wait for each other.
+            "OMP_NUM_THREADS": "1",
+            "OPENBLAS_NUM_THREADS": "1",
         }
         runner = [sys.executable, "-I", "-S", str(Path(__file__).with_name("container.py")), str(folder / "output")]
         with open(folder / "runner", "wb") as runner_output:
@@ -107,10 +114,11 @@ class Containers:
         if not path.exists():
             return self._kept.get(pod_id, [])
         found = []
+        ahead = self._ahead.get(pod_id, timedelta())
         written = path.read_bytes().decode("utf-8", "replace")  # `read_text` would take a bar's \r for a line end
         for number, line in enumerate(written.split("\n")[:-1], start=1):
             seconds, _, text = line.partition(" ")
-            found.append(ContainerLine(number, datetime.fromtimestamp(float(seconds), UTC), text))
+            found.append(ContainerLine(number, datetime.fromtimestamp(float(seconds), UTC) + ahead, text))
         return found
 
     def close(self) -> None:

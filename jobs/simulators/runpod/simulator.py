@@ -129,8 +129,8 @@ class RunPodSimulator:
             due.cancel()
             for task in self._tasks.values():
                 task.cancel()
+            self.containers.close()  # before anything is awaited: whoever ends us may not let us wait
             await asyncio.gather(due, *self._tasks.values(), return_exceptions=True)
-            self.containers.close()
 
     def state(self, account: str) -> AccountState:
         if account not in self._accounts:
@@ -203,7 +203,8 @@ class RunPodSimulator:
         return pod
 
     def boot(self, pod: Pod) -> None:
-        """Start the pod's script once it runs."""
+        """Start the pod's script once it runs; what ran in it before does not count any more."""
+        self.containers.end(pod.id)
         boot = pod.boots
 
         async def start() -> None:
@@ -237,11 +238,11 @@ class RunPodSimulator:
                     "RUNPOD_API_KEY": pod.key,
                     "RUNPOD_API_BASE_URL": pod.base_url,
                     "RUNPOD_DC_ID": pod.center,
-                    "RUNPOD_GPU_COUNT": str(pod.body.get("gpu", {}).get("count", 0)),
+                    "RUNPOD_GPU_COUNT": str(pod.body["gpu"].get("count", 1) if "gpu" in pod.body else 0),
                     "RUNPOD_PUBLIC_IP": "100.65.0.101",
                 }
                 pod.trains = True
-                self.containers.start(pod.id, pod.body["args"], {**variables, **own})
+                self.containers.start(pod.id, pod.body["args"], {**variables, **own}, self.clock.now())
         elif acting.can_act(variables):
             self._tasks[pod.id] = asyncio.ensure_future(self._act(pod, variables))
 
