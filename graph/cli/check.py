@@ -21,10 +21,13 @@ from db.postgres import api_engine, owner_engine, worker_engine
 from db.redis import redis_of
 from db.settings import GIB, Settings, is_loopback
 from db.upgrade import current_revision, newest_revision
+from db.vault import Vault
+from domain.training.status import Provider
 from graph.cli.errors import Exit, Usage
 from graph.cli.installation import read_environment
 from graph.cli.options import DATA_DIR, DataDir
 from graph.cli.output import Json, command, console, print_json
+from jobs.providers.base import ProviderError
 
 WORKER_SEEN_SECONDS = 30
 CLOCK_SECONDS = 2.0
@@ -56,7 +59,7 @@ Check = Callable[[Settings], AsyncIterator[Finding]]
 
 
 def check(data_dir: DataDir = DATA_DIR, as_json: Json = False) -> int:
-    """Check settings, database, roles and policies, Redis, worker, public address, disk and clock.
+    """Check settings, database, roles and policies, Redis, worker, public address, providers, disk and clock.
 
     Give it the environment that the processes get; beside a running `runwire up` it finds that by itself. The exit code
     is 1 when something fails. What only production needs is advice elsewhere.
@@ -193,12 +196,43 @@ async def check_disk(settings: Settings) -> AsyncIterator[Finding]:
         yield Finding("disk", State.OK, says)
 
 
+async def check_providers(settings: Settings) -> AsyncIterator[Finding]:
+    """Whose accounts the operator's keys open, and whether keys of users could be stored."""
+    from jobs.accounts import Accounts, provider_http
+
+    keyed = {provider: key for provider in Provider if (key := settings.api_key_of(provider)) is not None}
+    if settings.is_production and not settings.encryption_keys:
+        cure = "give at least one key, made with `openssl rand -base64 32`"
+        yield Finding("integrations", State.ADVICE, "without ENCRYPTION_KEYS users cannot connect accounts", cure)
+    if not keyed:
+        return
+    async with provider_http() as http:
+        accounts = Accounts(settings, http, Vault(()), _nobodys)
+        for provider, key in keyed.items():
+            name = f"provider {provider.value.lower()}"
+            if not settings.reaches(provider):
+                cure = "set PUBLIC_URL to an address that the internet reaches"
+                yield Finding(name, State.FAILED, "it cannot reach this machine's own address", cure)
+                continue
+            try:
+                yield Finding(
+                    name, State.OK, f"the key opens the account of {(await accounts.opened(provider, key)).owner}"
+                )
+            except ProviderError as error:
+                yield Finding(name, State.FAILED, str(error), "check its key and its base URL")
+
+
+async def _nobodys(wanted: object) -> None:
+    """No user's account is asked for here."""
+
+
 CHECKS: tuple[Check, ...] = (
     check_settings,
     check_database,
     check_roles,
     check_redis,
     check_public_address,
+    check_providers,
     check_disk,
 )
 

@@ -13,6 +13,8 @@ from db.settings import Settings
 from graph.cli.check import Finding, State, examine, read_settings
 from graph.cli.errors import Usage
 from graph.cli.installation import read_environment, remove_environment, write_environment
+from jobs.simulators.kit import serving
+from jobs.simulators.server import Simulators
 from tests.graph.cli.fake_api import FakeApi
 
 pytestmark = pytest.mark.anyio
@@ -133,3 +135,27 @@ def test_addresses_that_were_given_are_never_written_down(tmp_path: Path) -> Non
     assert (tmp_path / "environment.json").stat().st_mode & 0o777 == 0o600
     remove_environment(tmp_path)
     assert read_environment(tmp_path) == {}
+
+
+async def test_the_operators_accounts_are_opened(installation: Settings) -> None:
+    """The simulators stand for the providers: one takes its key, one refuses it, one cannot reach us."""
+    async with serving(Simulators().app) as url:
+        update = {
+            "replicate_api_token": "r8_sim_acme",
+            "replicate_base_url": f"{url}/replicate",
+            "astria_api_key": "sd_sim_acme.unauthorized",
+            "astria_base_url": f"{url}/astria",
+            "e2b_api_key": "e2b_sim_acme",
+            "e2b_base_url": "https://api.e2b.app",
+        }
+        findings = await found(changed(installation, update))
+    assert findings["provider replicate"].state is State.OK
+    assert "acme" in findings["provider replicate"].says
+    assert findings["provider astria"].state is State.FAILED
+    assert findings["provider e2b"] == Finding(
+        "provider e2b",
+        State.FAILED,
+        "it cannot reach this machine's own address",
+        "set PUBLIC_URL to an address that the internet reaches",
+    )
+    assert "provider runpod" not in findings
