@@ -339,6 +339,9 @@ printf '%s' "${RUNWIRE_CARRIER:-}" | base64 -d | gunzip >"$home/carrier.py"
 # shellcheck disable=SC2016  # it is expanded where it is run
 printf '%s\n' 'unset BASH_ENV' 'trap '\''echo "$LINENO" >"$RUNWIRE_FAILED_LINE"'\'' ERR' >"$home/trap.sh"
 follow &
+follower=$!
+# Its last lines first: a line takes a moment from the program to here.
+trap 'sleep 0.2; kill -KILL -- "-$follower" 2>/dev/null' EXIT
 
 say "attempt ${RUNWIRE_ATTEMPT:-?} in pod ${RUNPOD_POD_ID:-?} (${RUNPOD_DC_ID:-unknown place})"
 if ! fetch "${RUNWIRE_URL}/healthz" "$home/healthz" "$token"; then

@@ -70,7 +70,7 @@ class Reporter:
         self.sequence = int(state.get("sequence", 0))
         self.offset = int(state.get("offset", 0))
         self.points_offset = int(state.get("pointsOffset", 0))
-        self.told_stage = None
+        self.told_stage: str | None = None
         self.last_sent = -math.inf
         self.ends_since: float | None = None
         self.gpu: tuple[float, dict[str, float]] = (-math.inf, {})
