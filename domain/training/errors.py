@@ -168,6 +168,23 @@ class IntegrationNotUsable(Invalid):
         super().__init__(field=("integrationId",), provider=provider.value)
 
 
+class CommandsNotPlayed(Unavailable):
+    """Simulators really run commands, on the machine that they are on."""
+
+    code = "COMMANDS_NOT_PLAYED"
+    en = (
+        "The simulators of this installation run no programs of its users; try another recipe, or use `runwire up` on a"
+        " machine of your own."
+    )
+    pt = (
+        "Os simuladores desta instalação não executam programas de usuários; tente outra receita ou use `runwire up` em"
+        " uma máquina sua."
+    )
+
+    def __init__(self) -> None:
+        super().__init__(field=("recipe",))
+
+
 class CannotServe(Unavailable):
     """Models of this kind would be served by us, and this installation serves none."""
 

@@ -68,6 +68,8 @@ class Recipe:
     providers: frozenset[Provider] = frozenset({Provider.LOCAL, Provider.RUNPOD, Provider.E2B})
     """Who can train it."""
     dataset: DatasetUse = DatasetUse.TABLE
+    runs_users_code: bool = False
+    """Whether what it runs is its user's own program, and not ours or the provider's."""
 
     @property
     def is_served_by_us(self) -> bool:
@@ -285,6 +287,7 @@ REMOTE_RECIPES = (
         ),
         providers=frozenset({Provider.RUNPOD, Provider.E2B}),
         dataset=DatasetUse.OPTIONAL,
+        runs_users_code=True,
     ),
 )
 _TABULAR = (_TARGET, _IGNORED, _MODEL, _LAYERS, _BATCH, _RATE, _REGULARIZATION, _FRACTION, _SEED)

@@ -20,6 +20,7 @@ from domain.training import queries
 from domain.training.choices import Choice
 from domain.training.errors import (
     CannotServe,
+    CommandsNotPlayed,
     DatasetNeeded,
     IdempotencyKeyReused,
     IntegrationNotUsable,
@@ -61,6 +62,8 @@ class Offer:
     """What the simulators play."""
     serves_remote_models: bool = True
     """Whether models that were trained elsewhere may be put online here."""
+    plays_commands: bool = True
+    """Whether the simulators, which really run commands, may run those of users."""
 
 
 async def start_run(work: UnitOfWork, viewer: Viewer, wish: RunWish, offer: Offer) -> TrainingRun:
@@ -296,6 +299,8 @@ async def checked_wish(
     ]
     assert wish.recipe is not None
     recipe = recipe_of(wish.recipe)
+    if test_mode and recipe.runs_users_code and not offer.plays_commands:
+        raise CommandsNotPlayed
     columns: Sequence[dict[str, Any]] | None = None
     rows: int | None = None
     if wish.dataset_id is not None:

@@ -26,6 +26,7 @@ def offer_of(context: Context) -> Offer:
         has_simulators=bool(settings.simulators_url),
         scenarios={provider: frozenset(plays) for provider, plays in played(context).items()},
         serves_remote_models=runs_sandboxes,
+        plays_commands=runs_sandboxes,
     )
 
 

@@ -1,5 +1,6 @@
 """Runs at remote providers through the served API: whose account, test mode, prices, and models that finished there."""
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -7,8 +8,12 @@ import pytest
 from domain.base import new_id
 from domain.integration.model import Integration, IntegrationStatus
 from domain.secret import Secret
+from domain.training import service
+from domain.training.errors import CannotServe, CommandsNotPlayed, PublicUrlNeeded
 from domain.training.model import RunAttempt, TrainingRun
+from domain.training.service import Offer
 from domain.training.status import EndReason, Provider, RunStatus
+from domain.training.wish import RunWish
 from domain.viewer import Viewer
 from graph.ids import global_id, parts_of
 from tests.factories import make_api_key, make_model, make_run
@@ -17,6 +22,12 @@ from tests.graph.training.wishes import PROBLEM, START, count_runs, make_data, w
 
 pytestmark = pytest.mark.anyio
 
+OFFER = Offer(
+    providers=frozenset(),
+    active_runs_per_user=50,
+    time_limit_seconds=3600,
+    longest_time_limit_seconds=86_400,
+)
 TUNE: dict[str, Any] = {
     "modelName": "Cat",
     "provider": "ASTRIA",
@@ -279,3 +290,37 @@ class TestAttaching:
             "answer"
         ]
         return answer
+
+
+class TestInProduction:
+    """What may not run beside the API in production: strangers' programs, and strangers' models."""
+
+    async def test_no_simulator_runs_a_users_command(self, served: Served, ada: Viewer) -> None:
+        viewer = replace(ada, test_mode=True)
+        offer = replace(OFFER, has_simulators=True, plays_commands=False)
+        wish = RunWish("Echo", Provider.E2B, recipe="command", hyperparameters={"command": "id"})
+        with pytest.raises(CommandsNotPlayed):
+            async with served.database.begin(viewer) as work:
+                await service.start_run(work, viewer, wish, offer)
+        assert await count_runs(served, ada) == 0
+
+    async def test_no_model_from_elsewhere_is_loaded(self, served: Served, ada: Viewer) -> None:
+        await make_integration(served, ada)
+        data = await make_data(served, ada)
+        wish = RunWish("Iris", Provider.RUNPOD, recipe="tabular-classification", dataset_id=data.id)
+        offer = replace(OFFER, serves_remote_models=False)
+        with pytest.raises(CannotServe):
+            async with served.database.begin(ada) as work:
+                await service.start_run(work, ada, wish, offer)
+        async with served.database.begin(ada) as work:
+            run = await service.start_run(work, ada, replace(wish, deploy=False), offer)
+        assert run.deploy is False
+
+    async def test_nothing_is_started_at_who_cannot_reach_us(self, served: Served, ada: Viewer) -> None:
+        await make_integration(served, ada)
+        offer = replace(OFFER, unreachable=frozenset({Provider.RUNPOD}), public_url="http://127.0.0.1:8000")
+        wish = RunWish("Echo", Provider.RUNPOD, recipe="command", hyperparameters={"command": "id"})
+        with pytest.raises(PublicUrlNeeded) as refused:
+            async with served.database.begin(ada) as work:
+                await service.start_run(work, ada, wish, offer)
+        assert "http://127.0.0.1:8000" in refused.value.message()
