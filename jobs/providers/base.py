@@ -10,6 +10,7 @@ Every method can be called twice with the same result, has a time limit of its o
     └── ProviderLost           the provider does not know what we ask about
 """
 
+import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -52,9 +53,16 @@ class ProviderLost(ProviderError):
     """The provider does not know what we ask about."""
 
 
+_KEY = re.compile(r"[\x21-\x7e]{0,512}")
+
+
 @dataclass(frozen=True, slots=True)
 class Account:
-    """With whose key a provider is asked, and where."""
+    """With whose key a provider is asked, and where.
+
+    Raises `CredentialRefused` for a key that no request can carry: libraries stumble over its signs in ways of their
+    own, and repeat the whole header in what they say of it.
+    """
 
     provider: Provider
     api_key: Secret
@@ -64,6 +72,10 @@ class Account:
     """The user's own credential; None for the operator's."""
     is_test: bool = False
     """Whether it is a simulator's: nothing costs money there."""
+
+    def __post_init__(self) -> None:
+        if _KEY.fullmatch(self.api_key.reveal()) is None:
+            raise CredentialRefused(f"The key for {self.provider.value} holds signs that no key can have.")
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,7 +134,8 @@ class TrainingOrder:
     """All that a trainer needs to start one attempt of a run."""
 
     tag: str
-    """The attempt's unique name (`run-<32 hex>-<number>`); starting the same tag twice is one training."""
+    """The attempt's unique name (`run-<32 hex>-<number>`), by which `find` finds what was started for it. Whoever may
+    have started it already asks that first: so it is one training."""
     run_id: UUID
     attempt: int
     recipe: str
@@ -203,7 +216,8 @@ class Trainer(Protocol):
     async def report(self, reference: str, position: Position, now: datetime) -> Report:
         """What the training says now: new whole log lines after the position, progress, cost, its end.
 
-        A report with an outcome holds the log's tail; `ProviderLost` if the provider does not know it (any more)."""
+        A report with an outcome holds the log's tail. Raises `ProviderLost` if the provider does not know it (any
+        more); where a provider may be late to know what it has, that is a suspicion in the report instead."""
         ...
 
     async def stop(self, reference: str) -> bool:
