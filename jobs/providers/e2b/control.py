@@ -14,9 +14,8 @@ from urllib.parse import quote, urlencode
 
 import httpx2
 
-from domain.secret import masked
 from jobs.providers.base import Account, ProviderBusy
-from jobs.providers.e2b.errors import WORDS_CHARACTERS, RateLimited, of_status
+from jobs.providers.e2b.errors import RateLimited, of_status, without
 
 READ_SECONDS = 20.0
 CREATE_SECONDS = 60.0
@@ -169,8 +168,7 @@ class ControlPlane:
             words = str(told["message"])
         except (ValueError, KeyError, TypeError):
             words = f"status {answer.status_code}"
-        words = masked(words)[:WORDS_CHARACTERS]
-        error = of_status(answer.status_code, words, doing)
+        error = of_status(answer.status_code, without(self._account.api_key, words), doing)
         wait = _seconds(answer.headers.get("retry-after"))
         if isinstance(error, ProviderBusy) and wait is not None:
             error.retry_after_seconds = wait

@@ -6,7 +6,7 @@ it lets those of `httpx` and of its RPC library through.
 
 import logging
 
-from domain.secret import masked
+from domain.secret import Secret, masked
 from jobs.providers.base import (
     CredentialRefused,
     NoCapacity,
@@ -35,11 +35,11 @@ class RateLimited(ProviderBusy):
     """Too many calls at a time."""
 
 
-def ours(error: Exception, doing: str) -> ProviderError:
-    """The error in our words. `doing` completes "E2B could not …"."""
+def ours(error: Exception, doing: str, key: Secret) -> ProviderError:
+    """The error in our words. `doing` completes "E2B could not …"; `key` is the account's, which E2B may quote."""
     from e2b import exceptions
 
-    words = masked(str(error))[:WORDS_CHARACTERS]
+    words = without(key, str(error))
     if isinstance(error, ProviderError):
         return error
     if isinstance(error, exceptions.AuthenticationException):
@@ -65,6 +65,11 @@ def ours(error: Exception, doing: str) -> ProviderError:
     # Connections that were refused or cut, streams that stopped without their end, answers that are no JSON.
     logger.warning("E2B's answer was lost.", extra={"doing": doing, "error": type(error).__name__})
     return ProviderBusy(f"E2B could not {doing}: the answer was lost ({type(error).__name__}).")
+
+
+def without(key: Secret, words: str) -> str:
+    """E2B's own words, as far as they are shown."""
+    return masked(words.replace(key.reveal(), "•••"))[:WORDS_CHARACTERS]
 
 
 def of_status(status: int, words: str, doing: str) -> ProviderError:

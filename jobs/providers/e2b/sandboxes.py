@@ -420,7 +420,7 @@ class E2BSandboxes:
             async with asyncio.timeout(limit_seconds):
                 yield
         except Exception as error:
-            found = ours(error, doing)
+            found = ours(error, doing, self._account.api_key)
             if isinstance(found, SandboxGone):
                 self._attached.pop(sandbox_id, None)
             raise found from None

@@ -110,13 +110,13 @@ class ReplicateApi:
         except ReplicateError as error:
             refusal = self._refusal(error.status or 0, error.title, error.detail)
             if (error.status or 0) >= 500:
-                raise AnswerLost(f"{refusal} It may have been created: the answer was lost.") from error
+                raise AnswerLost(f"{refusal} It may have been created: the answer was lost.") from None
             if isinstance(refusal, ProviderLost):
-                raise ProviderRefused(str(refusal)) from error  # the destination or the trainer does not exist
-            raise refusal from error
+                raise ProviderRefused(str(refusal)) from None  # the destination or the trainer does not exist
+            raise refusal from None
         except _UNREADABLE as error:
             words = "Replicate's answer to the creation could not be read, so the answer was lost"
-            raise AnswerLost(f"{words} ({type(error).__name__}).") from error
+            raise AnswerLost(f"{words} ({type(error).__name__}).") from None  # its words hold the answer
 
     async def cancel_training(self, reference: str) -> str | None:
         """Its status after that; None where the SDK cannot read it. A full quota stops no cancellation: it saves
@@ -132,7 +132,7 @@ class ReplicateApi:
         except (httpx.HTTPError, TimeoutError) as error:
             raise _unreachable(error) from error
         except ReplicateError as error:
-            raise self._refusal(error.status or 0, error.title, error.detail) from error
+            raise self._refusal(error.status or 0, error.title, error.detail) from None
         except _UNREADABLE:
             return None
 
@@ -149,9 +149,9 @@ class ReplicateApi:
         except (httpx.HTTPError, TimeoutError) as error:
             raise _unreachable(error) from error
         except ReplicateError as error:
-            raise self._refusal(error.status or 0, error.title, error.detail) from error
-        except _UNREADABLE as error:
-            raise ProviderBusy("Replicate's answer about the webhooks' secret could not be read.") from error
+            raise self._refusal(error.status or 0, error.title, error.detail) from None
+        except _UNREADABLE:
+            raise ProviderBusy("Replicate's answer about the webhooks' secret could not be read.") from None
 
     async def _json(
         self, method: str, path: str, *, query: Mapping[str, str] | None = None, body: Mapping[str, Any] | None = None
@@ -214,8 +214,10 @@ class ReplicateApi:
         self.quota.heard(response.status_code, response.headers)
 
     def _refusal(self, status: int, title: str | None, detail: str | None) -> ProviderError:
-        """Replicate's refusal in our words and its own."""
+        """Replicate's refusal in our words and its own, which may quote what was sent. The SDK's own error does that
+        too, and is never a cause: logs show those."""
         said = ". ".join(part.strip().rstrip(".") for part in (title, detail) if part and part.strip())
+        said = said.replace(self._account.api_key.reveal(), "•••")  # keys have had other forms than today's
         words = masked(said)[:WORDS_CHARACTERS] or "no reason given"
         sentence = f"Replicate answered {status}: {words}."
         if status == 429:

@@ -377,9 +377,9 @@ class TestRefusals:
     @pytest.mark.parametrize("key", ["", "sd_key\r\nx: y", "sd key", "sd_ключ"])
     async def test_a_key_that_is_none_is_refused_without_repeating_it(self, bench: Bench, key: str) -> None:
         trainer = bench.trainer()
-        trainer.account = replace(trainer.account, api_key=Secret(key))
-        trainer._wire.account = trainer.account
         with pytest.raises(CredentialRefused) as refusal:
+            trainer.account = replace(trainer.account, api_key=Secret(key))
+            trainer._wire.account = trainer.account
             await trainer.start(order())
         assert not key or key not in str(refusal.value)
         assert bench.simulator.journal.entries == []
