@@ -40,15 +40,17 @@ def same(left: str | bytes, right: str | bytes) -> bool:
     return hmac.compare_digest(_bytes(left), _bytes(right))
 
 
+# Where a word begins: also behind a sign that an address or JSON writes in other ways, such as `%3D` and `\\n`.
+_START = r"(?:(?<![A-Za-z0-9_])|(?<=%[0-9A-Fa-f]{2})|(?<=\\[bfnrt]))"
 _TOKEN = re.compile(
-    r"(?P<keep>[?&](?:token|access_token)=)[^&\s\"']+"
+    r"(?P<keep>(?:[?&]|%3F|%26)(?:token|access_token)(?:=|%3D))[^&\s\"']+"
     # An address that is a secret, whatever somebody put there.
-    r"|(?P<hook>/webhooks/astria/)[^/?#\s\"']+"
-    r"|(?P<bearer>[Bb]earer\s+)[A-Za-z0-9._~+/=-]{16,}"
-    r"|\b(?P<kind>rwk_|rwg_|rwp_|rwr_|rws_)[A-Za-z0-9_-]{8,}"
+    r"|(?P<hook>/webhooks/astria/|%2Fwebhooks%2Fastria%2F)[^/?#\s\"']+"
+    r"|(?P<bearer>[Bb]earer(?:\s+|%20|\+))[A-Za-z0-9._~+/=-]{16,}"
+    r"|(?P<kind>rwk_|rwg_|rwp_|rwr_|rws_)[A-Za-z0-9_-]{8,}"
     # Providers' keys, and those of their simulators. Words like `sd_xl_base_1` and `e2b_code_interpreter` are none.
-    r"|\b(?P<theirs>r8_|rpa_|sd_|e2b_)(?:sim_[A-Za-z0-9._-]+|[A-Za-z0-9]{16,})"
-    r"|(?P<jwt>\beyJ)[A-Za-z0-9_-]{8,}\.[A-Za-z0-9_-]+\.[A-Za-z0-9_-]+"
+    rf"|{_START}(?P<theirs>r8_|rpa_|sd_|e2b_)(?:sim_[A-Za-z0-9._-]+|[A-Za-z0-9]{{16,}})"
+    rf"|{_START}(?P<jwt>eyJ)[A-Za-z0-9_-]{{8,}}\.[A-Za-z0-9_-]+\.[A-Za-z0-9_-]+"
 )
 
 

@@ -22,6 +22,14 @@ KEY = "Ab3" + "x1Y2" * 9
         (f"https://runwire.test/x?token={KEY}&a=1", "https://runwire.test/x?token=•••&a=1"),
         (f"rwk_test_{KEY}", "rwk_•••"),
         (f"rwk_{KEY} and rwp_{KEY}", "rwk_••• and rwp_•••"),
+        (f"%3Ftoken%3Drwg_{KEY}", "%3Ftoken%3D•••"),
+        (f"url=http%3A%2F%2Fhost%2Fwebhooks%2Fastria%2F{KEY}", "url=http%3A%2F%2Fhost%2Fwebhooks%2Fastria%2F•••"),
+        (f"Bearer%20{KEY}", "Bearer%20•••"),
+        (f"key%3Drwg_{KEY}", "key%3Drwg_•••"),
+        (f"%22r8_{KEY}%22", "%22r8_•••%22"),
+        (rf"said\nrpa_{KEY}\n", r"said\nrpa_•••\n"),
+        (rf"{{\"token\":\"eyJ{KEY}.{KEY}.{KEY}\"}}", r"{\"token\":\"eyJ•••\"}"),
+        (f"éeyJ{KEY}.{KEY}.{KEY}", "éeyJ•••"),
     ],
 )
 def test_keys_of_ours_and_of_providers_are_not_shown(text: str, shown: str) -> None:
