@@ -292,6 +292,8 @@ class _Guarded:
             response = await answer(request, caller)
         except Refusal as refusal:
             response = refusal.response()
+        finally:
+            await request.close()  # the files of a form, whoever has looked at them
         await response(scope, receive, send)
 
 

@@ -352,12 +352,14 @@ class TestPressure:
             ("7", 7),
             ("0", 1),
             ("99999999", 3_600),
-            (format_datetime(datetime.now(UTC) + timedelta(seconds=50), usegmt=True), 50),
+            ("a date in 50 seconds", 50),
             ("Thu, 01 Jan 1970 00:00:00 GMT", 1),
             ("nonsense", 60),
         ],
     )
     async def test_retry_after(self, given: str, seconds: float) -> None:
+        if given.startswith("a date"):  # made here: two processes that collect the tests must see the same ones
+            given = format_datetime(datetime.now(UTC) + timedelta(seconds=seconds), usegmt=True)
         with pytest.raises(ProviderBusy) as refusal:
             await told([httpx2.Response(429, headers={"retry-after": given})]).find(TAG)
         assert refusal.value.retry_after_seconds == pytest.approx(seconds, abs=5)
@@ -366,11 +368,13 @@ class TestPressure:
         ("headers", "seconds"),
         [
             ({"ratelimit-remaining": "0", "ratelimit-reset": "9"}, 9),
-            ({"x-ratelimit-remaining": "0", "x-ratelimit-reset": str(int(time.time()) + 40)}, 40),
+            ({"x-ratelimit-remaining": "0", "x-ratelimit-reset": "an epoch"}, 40),
             ({"x-ratelimit-remaining": "0"}, 30),
         ],
     )
     async def test_the_last_request_is_not_spent(self, headers: dict[str, str], seconds: float) -> None:
+        if headers.get("x-ratelimit-reset") == "an epoch":
+            headers = {**headers, "x-ratelimit-reset": str(round(time.time() + seconds))}
         trainer = told([httpx2.Response(200, json=[], headers=headers)])
         assert await trainer.find(TAG) is None
         with pytest.raises(ProviderBusy, match="pause") as refusal:
