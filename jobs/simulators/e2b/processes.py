@@ -9,6 +9,8 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
+import psutil
+
 from jobs.simulators.e2b.machine import Machine, Outside
 from jobs.simulators.e2b.wire import ConnectFault
 
@@ -181,6 +183,17 @@ class Processes:
                 one.timed_out = True
                 with contextlib.suppress(ProcessLookupError):
                     one.process.kill()
+
+    def in_the_background(self) -> list[psutil.Process]:
+        """What lives in the sandbox beside the commands that go on and what those have started: whoever looks at a
+        program is not that program."""
+        commands = {one.pid for one in self.known.values() if one.end is None}
+        found = []
+        for process in self.machine.inhabitants():
+            with contextlib.suppress(psutil.Error):
+                if commands.isdisjoint({process.pid, *(parent.pid for parent in process.parents())}):
+                    found.append(process)
+        return found
 
     def cut_streams(self, fault: ConnectFault) -> None:
         for one in self.known.values():

@@ -132,7 +132,7 @@ class Sandbox:
             return "succeeded"
         if not self.processes.left_behind:
             return "preparing"
-        return "training" if self.machine.inhabitants() else "failed"
+        return "training" if self.processes.in_the_background() else "failed"
 
 
 class Sandboxes:
