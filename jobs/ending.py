@@ -1,6 +1,7 @@
 """Ending what costs money: asked until the provider confirms, and settled then. Safe to call again and again."""
 
 import logging
+from uuid import UUID
 
 import sqlalchemy as sa
 from sqlmodel import col
@@ -11,9 +12,23 @@ from domain.training import queries, service
 from domain.training.budget import spent_by_now
 from domain.training.model import TrainingRun
 from jobs.context import JobContext
-from jobs.providers.base import ProviderError, ProviderLost
+from jobs.providers.base import ProviderError, ProviderLost, Started
 
 logger = logging.getLogger("runwire.jobs")
+
+
+async def note_started(context: JobContext, run_id: UUID, attempt: int, started: Started) -> None:
+    """Write down what the provider has of an attempt: under which name, since when and at which price."""
+    async with context.begin() as work:
+        await service.note_started(
+            work,
+            run_id,
+            attempt=attempt,
+            reference=started.reference,
+            url=started.url,
+            price_micros_per_hour=started.price_micros_per_hour,
+            began_at=started.began_at,
+        )
 
 
 async def end_resource_of(context: JobContext, tag: str, *, is_gone: bool = False) -> bool:
@@ -41,6 +56,8 @@ async def end_resource_of(context: JobContext, tag: str, *, is_gone: bool = Fals
             reference = resource.reference
             if reference is None:
                 found = await trainer.find(tag)
+                if found is not None and resource.run_id is not None and resource.attempt is not None:
+                    await note_started(context, resource.run_id, resource.attempt, found)
                 reference = found.reference if found is not None else None
             is_gone = reference is None or await trainer.stop(reference)
     except ProviderLost:

@@ -29,7 +29,7 @@ logger = logging.getLogger("runwire.jobs")
 
 GAP_SECONDS = 10.0
 """How long a script's report waits for the one before it; a script that gave one up goes on without it."""
-FILES_SECONDS = 60.0
+FILES_SECONDS = 20.0
 """How long the files that an attempt left are read by one worker alone."""
 
 

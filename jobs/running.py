@@ -25,7 +25,7 @@ from domain.training.service import NoFreeSlot
 from domain.training.status import EndReason, Provider, ReportSource, RunStatus, WarningCode
 from jobs.context import JobContext
 from jobs.deploying import DeploymentFailed, bring_up
-from jobs.ending import end_resource_of
+from jobs.ending import end_resource_of, note_started
 from jobs.ordering import note_refusal, order_of, position_of, trainer_of
 from jobs.providers.base import (
     CredentialRefused,
@@ -128,6 +128,8 @@ async def _start(context: JobContext, run: TrainingRun, trainer: Trainer) -> Loo
     started: Started | None = None
     if begun.may_exist:
         started = await trainer.find(attempt.tag)
+    if started is None and attempt.heard_at is not None:
+        return await _wait_for_word(context, run, attempt)
     if started is None or not started.has_begun:
         if await _is_too_dear(context, run, attempt, trainer):
             return Look(None)
@@ -137,16 +139,25 @@ async def _start(context: JobContext, run: TrainingRun, trainer: Trainer) -> Loo
             if not begun.may_exist:  # nothing was made, nor can anybody ask whether it was
                 await end_resource_of(context, attempt.tag, is_gone=True)
             raise
-    async with context.begin() as work:
-        await service.note_started(
-            work,
-            run.id,
-            attempt=attempt.number,
-            reference=started.reference,
-            url=started.url,
-            price_micros_per_hour=started.price_micros_per_hour,
-        )
+        except ProviderLost:
+            gone = Report(ReportSource.POLL, attempt.number, context.clock.now(), vanished=True)
+            async with context.begin() as work:
+                await service.record(work, run.id, gone)
+            await end_resource_of(context, attempt.tag)
+            return Look(0)
+    await note_started(context, run.id, attempt.number, started)
     return Look(0)
+
+
+async def _wait_for_word(context: JobContext, run: TrainingRun, attempt: RunAttempt) -> Look:
+    """Its script has spoken to us, so it was made once, and it is gone before we knew its name. It is not made a second
+    time: the last of what it said is still to be applied, or nothing comes any more and the run is LOST."""
+    words = "The machine is gone before its training was known to have ended."
+    async with context.begin() as work:
+        await service.record(
+            work, run.id, Report(ReportSource.POLL, attempt.number, context.clock.now(), suspicion=words)
+        )
+    return Look(WAITING_SECONDS, let_go=True)
 
 
 async def _is_too_dear(context: JobContext, run: TrainingRun, attempt: RunAttempt, trainer: Trainer) -> bool:
@@ -268,6 +279,8 @@ async def _stop(context: JobContext, run: TrainingRun, attempt: RunAttempt, trai
     reference = attempt.reference
     if reference is None:
         found = await trainer.find(attempt.tag)
+        if found is not None:
+            await note_started(context, run.id, attempt.number, found)
         reference = found.reference if found is not None else None
     if reference is not None:
         report = await _read(context, run, attempt, trainer, reference)

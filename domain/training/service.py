@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from datetime import datetime
 from typing import Any
 from uuid import UUID
 
@@ -172,17 +173,21 @@ async def note_started(
     reference: str,
     url: str | None = None,
     price_micros_per_hour: int = 0,
+    began_at: datetime | None = None,
 ) -> None:
-    """The provider has the attempt, under this reference."""
+    """The provider has the attempt, under this reference, since then. One that is known under another reference is left
+    so: what was started a second time belongs to nobody, and is ended as a stray."""
     run = await queries.locked_run(work.session, run_id)
     row = await queries.attempt_of(work.session, run_id, attempt)
     assert run is not None and row is not None
+    if row.reference not in (None, reference):
+        return
     row.reference, row.provider_url, row.price_micros_per_hour = reference, url, price_micros_per_hour
     resource = (await work.session.exec(select(Resource).where(Resource.tag == row.tag))).one()
     resource.reference = reference
     resource.price_micros_per_hour = price_micros_per_hour
-    resource.began_at = resource.began_at or work.now
-    resource.cost_at = resource.cost_at or work.now
+    resource.began_at = resource.began_at or began_at or work.now
+    resource.cost_at = resource.cost_at or resource.began_at
     if resource.status is ResourceStatus.INTENDED:
         resource.status = ResourceStatus.ALIVE
     elif resource.status is ResourceStatus.ENDED:  # ended while it was started: then it is there once more

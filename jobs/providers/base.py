@@ -168,6 +168,8 @@ class Started:
     """List price while it runs, in millionths of a US dollar; 0 where the provider charges otherwise."""
     version: str | None = None
     """What of the provider's code it runs, where that has a version."""
+    began_at: datetime | None = None
+    """When it was made, by the provider's own word; what costs by the hour has cost since then."""
     has_begun: bool = True
     """False for a place that was made for the training, in which nothing was begun yet: `start` goes on with it."""
 
@@ -204,7 +206,8 @@ class Trainer(Protocol):
         ...
 
     async def start(self, order: TrainingOrder) -> Started:
-        """Start the training once. Raises `NoCapacity`, `ProviderBusy`, `ProviderRefused`.
+        """Start the training once. Raises `NoCapacity`, `ProviderBusy`, `ProviderRefused`; `ProviderLost` where what
+        was made for it is gone again.
 
         A lost answer is not searched for here: whoever calls asks `find` before it calls `start` again."""
         ...

@@ -44,6 +44,8 @@ class ScriptedTrainer:
     stops: bool = True
     """Whether an end is confirmed."""
     says: Callable[[Position, datetime], Report] | None = None
+    finds: Callable[[str], Started | None] | None = None
+    """What it has of a tag, where that is not what was started."""
 
     async def start(self, order: TrainingOrder) -> Started:
         self._check()
@@ -54,6 +56,8 @@ class ScriptedTrainer:
 
     async def find(self, tag: str) -> Started | None:
         self._check()
+        if self.finds is not None:
+            return self.finds(tag)
         return Started(f"ref-{tag}") if f"ref-{tag}" in self.started else None
 
     async def report(self, reference: str, position: Position, now: datetime) -> Report:

@@ -20,7 +20,16 @@ from domain.training.report import HostedModel, Outcome, Reading, Report, Warned
 from domain.training.status import EndReason, Provider, ReportSource, RunStage, RunStatus, WarningCode
 from domain.viewer import Viewer
 from jobs.context import JobContext
-from jobs.providers.base import CredentialRefused, NoCapacity, Pace, Position, ProviderBusy, Quote
+from jobs.providers.base import (
+    CredentialRefused,
+    NoCapacity,
+    Pace,
+    Position,
+    ProviderBusy,
+    ProviderLost,
+    Quote,
+    Started,
+)
 from jobs.retry import CAPACITY_TRIES
 from jobs.running import Look, look_at
 from jobs.tasks.upkeep import end_resources
@@ -348,6 +357,76 @@ class TestEnds:
         assert (await row_of(worker, run)).status is RunStatus.CANCELED
         assert trainer.stopped == list(trainer.started)
 
+    async def test_what_was_found_by_its_name_is_paid_since_it_was_made(
+        self, database: Database, worker: JobContext, trainer: ScriptedTrainer, clock: FixedClock, ada: Viewer
+    ) -> None:
+        run = await start(database, ada)
+
+        def lost() -> None:
+            raise NoAnswer
+
+        trainer.on_start = lost
+        with pytest.raises(NoAnswer):
+            await look_at(worker, run.id)
+        made_at = clock.at
+        clock.at += timedelta(seconds=30)
+        found = Started(f"ref-run-{run.id.hex}-1", price_micros_per_hour=PRICE, began_at=made_at)
+        trainer.finds = lambda tag: found
+        async with database.begin(ada) as work:
+            await service.cancel_run(work, ada, run_id=run.id)
+        assert await look_at(worker, run.id) == Look(None)
+        (resource,) = await resources_of(worker, run)
+        assert (resource.reference, resource.cost_micros) == (found.reference, 30_000)
+        assert (await row_of(worker, run)).cost_micros == 30_000
+
+    async def test_what_was_made_is_gone_again_and_the_next_attempt_begins(
+        self, database: Database, worker: JobContext, trainer: ScriptedTrainer, ada: Viewer
+    ) -> None:
+        run = await start(database, ada)
+
+        def gone() -> None:
+            raise ProviderLost("It is gone.")
+
+        trainer.on_start = gone
+        for _ in range(3):
+            await look_at(worker, run.id)
+        row = await row_of(worker, run)
+        assert (row.status, row.end_reason, row.attempt) == (RunStatus.FAILED, EndReason.LOST, 3)
+
+    async def test_what_its_script_spoke_for_is_not_made_a_second_time(
+        self, database: Database, worker: JobContext, trainer: ScriptedTrainer, clock: FixedClock, ada: Viewer
+    ) -> None:
+        """Its maker died before it could write the name down, and the machine has ended itself since."""
+        run = await start(database, ada)
+
+        def lost() -> None:
+            raise NoAnswer
+
+        trainer.on_start = lost
+        with pytest.raises(NoAnswer):
+            await look_at(worker, run.id)
+        async with worker.begin() as work:
+            await service.record(work, run.id, Report(ReportSource.POD, 1, clock.at, stage=RunStage.TRAINING))
+        trainer.finds = lambda tag: None
+        assert await look_at(worker, run.id) == Look(1.0, let_go=True)
+        assert len(trainer.started) == 1
+        assert (await row_of(worker, run)).suspected_at == clock.at
+        clock.at += timedelta(seconds=90)
+        await look_at(worker, run.id)
+        row = await row_of(worker, run)
+        assert (row.status, row.end_reason, len(trainer.started)) == (RunStatus.FAILED, EndReason.LOST, 1)
+
+    async def test_who_comes_second_with_another_name_is_not_followed(
+        self, database: Database, worker: JobContext, ada: Viewer
+    ) -> None:
+        """Two workers have started it, since one of them stood still for longer than its lease."""
+        run = await start(database, ada)
+        await look_at(worker, run.id)
+        async with worker.begin() as work:
+            await service.note_started(work, run.id, attempt=1, reference="double")
+        (attempt,), (resource,) = await attempts_of(worker, run), await resources_of(worker, run)
+        assert attempt.reference == resource.reference == f"ref-run-{run.id.hex}-1"
+
     async def test_what_was_expected_is_compared_with_the_end(
         self, database: Database, worker: JobContext, trainer: ScriptedTrainer, clock: FixedClock, ada: Viewer
     ) -> None:
@@ -425,6 +504,7 @@ class TestRefusedKeys:
         (resource,) = await resources_of(worker, run)
         assert (resource.status, resource.last_error) == (ResourceStatus.ENDING, "RunPod refuses the key.")
         trainer.failing = None
+        clock.at += timedelta(seconds=60)
         assert await end_resources(worker) == 1
         (resource,) = await resources_of(worker, run)
         assert resource.status is ResourceStatus.ENDED

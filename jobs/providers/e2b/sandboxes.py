@@ -109,7 +109,7 @@ class E2BSandboxes:
             with contextlib.suppress(SandboxGone):
                 return await self.control.info(sandbox_id)
             # What was made with this key is gone already, and the key still stands for it.
-        raise ProviderBusy("The sandboxes that E2B makes are gone as soon as they are there.")
+        raise SandboxGone("The sandboxes that E2B makes are gone as soon as they are there.")
 
     async def find(self, tag: str) -> SandboxInfo | None:
         """The living sandbox of this tag; the oldest, should there be several."""

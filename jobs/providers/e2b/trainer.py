@@ -332,7 +332,7 @@ def outcome_of(end: ProgramEnd, said: Said, memory_mb: int) -> Outcome:
 
 
 def _started(info: SandboxInfo) -> Started:
-    return Started(info.id, PAGE + info.id, info.price_micros_per_hour)
+    return Started(info.id, PAGE + info.id, info.price_micros_per_hour, began_at=info.started_at)
 
 
 def _for_commands(order: TrainingOrder) -> dict[str, bytes]:

@@ -157,7 +157,7 @@ class RunPodTrainer:
     def _started(self, pod: Pod) -> Started:
         shown = self.account.base_url.rstrip("/") == DEFAULT_URL
         url = f"https://console.runpod.io/pods?id={segment(pod.id)}" if shown else None
-        return Started(pod.id, url=url, price_micros_per_hour=pod.price_micros_per_hour)
+        return Started(pod.id, url=url, price_micros_per_hour=pod.price_micros_per_hour, began_at=pod.created_at)
 
     def _present(self, pod: Pod, position: Position, now: datetime) -> Report:
         cost = self._cost(pod, position, now)
