@@ -4,7 +4,8 @@ from collections.abc import Sequence
 from typing import Any, ClassVar
 
 from domain.errors import Invalid
-from domain.training.recipe_list import RECIPES, Parameter, ParameterKind, Recipe
+from domain.training.recipe_kinds import Parameter, ParameterKind, Recipe
+from domain.training.recipe_list import RECIPES
 from domain.training.status import Provider
 
 FEWEST_ROWS = 10

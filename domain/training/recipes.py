@@ -23,7 +23,8 @@ from domain.training.recipe_errors import (
     UnknownRecipe,
     WrongType,
 )
-from domain.training.recipe_list import RECIPES, DatasetUse, Parameter, ParameterKind, Recipe
+from domain.training.recipe_kinds import DatasetUse, Parameter, ParameterKind, Recipe
+from domain.training.recipe_list import RECIPES
 
 __all__ = ["DatasetUse", "Parameter", "ParameterKind", "Recipe", "checked_hyperparameters", "recipe_of", "recipes"]
 
