@@ -98,7 +98,7 @@ def _is_over_budget(case: Case, truth: Truth) -> bool:
     if case.budget_micros is None:
         return False
     ahead = (STOPPING_SECONDS + STAMP_SECONDS) * truth.price_micros_per_hour / 3600
-    spent = sum(attempt.truth.cost_micros for attempt in case.attempts if attempt.truth is not None)
+    spent = sum(truth.cost_micros for attempt in case.attempts for truth in attempt.truths)
     return spent + ahead + ROUNDING_MICROS >= case.budget_micros
 
 
@@ -180,10 +180,10 @@ class Difference:
 
 
 def difference_of(attempt: Attempt) -> Difference | None:
-    """None where nothing was made, or nothing was written down."""
+    """None where nothing was made or written down. What was made more than once has cost more than once."""
     if attempt.resource is None or attempt.truth is None:
         return None
-    micros = int(attempt.resource["cost_micros"]) - attempt.truth.cost_micros
+    micros = int(attempt.resource["cost_micros"]) - sum(truth.cost_micros for truth in attempt.truths)
     price = attempt.truth.price_micros_per_hour
     return Difference(micros, micros * 3600 / price if price else 0.0)
 
@@ -197,11 +197,11 @@ def _about_cost(case: Case, attempt: Attempt) -> Iterator[Finding]:
     elif attempt.provider is Provider.ASTRIA:
         allowed = 0.0  # one flat price
     else:
-        allowed = TICK_SECONDS + STAMP_SECONDS
+        allowed = (TICK_SECONDS + STAMP_SECONDS) * len(attempt.truths)
     if abs(difference.seconds) > allowed or not truth.price_micros_per_hour:
         resource = attempt.resource or {}
         words = (
-            f"{attempt.tag}: the ledger says {resource.get('cost_micros')}, the truth is {truth.cost_micros}"
+            f"{attempt.tag}: the ledger says {resource.get('cost_micros')}"
             f" ({difference.seconds:+.1f} s; ended {resource.get('ended_at')}, really {truth.ended_at}). {truth}"
         )
         yield Finding("cost", case.name, words)
@@ -215,6 +215,6 @@ def _about_sums(case: Case) -> Iterator[Finding]:
         yield Finding("cost", case.name, words)
     if case.budget_micros is not None:
         price = max((a.truth.price_micros_per_hour for a in case.attempts if a.truth is not None), default=0)
-        most = case.budget_micros + price * max(0.0, TICK_SECONDS - STOPPING_SECONDS) / 3600
+        most = case.budget_micros + price * TICK_SECONDS / 3600
         if case.cost_micros > most:
             yield Finding("cost", case.name, f"it cost {case.cost_micros} of {case.budget_micros}")
