@@ -1,6 +1,7 @@
 """Ending what costs money: asked until the provider confirms, and settled then. Safe to call again and again."""
 
 import logging
+from datetime import timedelta
 from uuid import UUID
 
 import sqlalchemy as sa
@@ -12,9 +13,13 @@ from domain.training import queries, service
 from domain.training.budget import spent_by_now
 from domain.training.model import TrainingRun
 from jobs.context import JobContext
-from jobs.providers.base import ProviderError, ProviderLost, Started
+from jobs.providers.base import ProviderBusy, ProviderError, ProviderLost, Started
+from jobs.retry import STOPPING
 
 logger = logging.getLogger("runwire.jobs")
+
+REFUSED_SECONDS = 60.0
+"""Until what a provider refuses to end is asked for again."""
 
 
 async def note_started(context: JobContext, run_id: UUID, attempt: int, started: Started) -> None:
@@ -65,22 +70,30 @@ async def end_resource_of(context: JobContext, tag: str, *, is_gone: bool = Fals
     except ProviderError as error:
         if not is_gone:
             logger.warning("A resource would not end; it is tried again.", extra={"resource_id": str(resource.id)})
-            await _note(context, resource, str(error))
+            await _note(context, resource, str(error), again_seconds=_patience_with(error))
             return False
     if is_gone:
         await _ended(context, resource, bills_on=bills_on)
     else:
-        await _note(context, resource, None)
+        await _note(context, resource, None, again_seconds=STOPPING.first_seconds)
     return is_gone
 
 
-async def _note(context: JobContext, resource: Resource, error: str | None) -> None:
+def _patience_with(error: ProviderError) -> float:
+    """Until the sweep asks again: soon where it may go by itself, later where somebody has to mend it."""
+    if isinstance(error, ProviderBusy):
+        return min(max(error.retry_after_seconds, STOPPING.first_seconds), REFUSED_SECONDS)
+    return REFUSED_SECONDS
+
+
+async def _note(context: JobContext, resource: Resource, error: str | None, *, again_seconds: float) -> None:
     """It is asked to end, and has not confirmed."""
     async with context.begin() as work:
+        again_at = work.now + timedelta(seconds=again_seconds)
         statement = (
             sa.update(Resource)
             .where(col(Resource.id) == resource.id, col(Resource.status) != ResourceStatus.ENDED)
-            .values(status=ResourceStatus.ENDING, last_error=error)
+            .values(status=ResourceStatus.ENDING, last_error=error, next_check_at=again_at)
         )
         await work.session.exec(statement)
 

@@ -53,6 +53,7 @@ SILENT_SECONDS = 90.0
 """A script that reports to us and says nothing for so long is told as silent."""
 LET_GO_SECONDS = 1.0
 """A run that is not looked at again for so long is let go meanwhile; whoever sweeps then goes on with it."""
+SHORTEST_PAUSE_SECONDS = 1.0
 OVERTIME_SECONDS = 60.0
 """What a training may go on beyond its time limit until we stop it ourselves; scripts of ours stop before."""
 
@@ -161,15 +162,19 @@ async def _wait_for_word(context: JobContext, run: TrainingRun, attempt: RunAtte
 
 
 async def _is_too_dear(context: JobContext, run: TrainingRun, attempt: RunAttempt, trainer: Trainer) -> bool:
-    """Whether a flat price passes the run's budget, so that it must not even be started; then the run is over."""
+    """Whether the run's budget is passed by a flat price, or used up before one could stop what costs by the hour, so
+    that it must not even be started; then the run is over."""
     if run.budget_micros is None or not isinstance(trainer, RemoteTrainer):
         return False
     gpu_types = [attempt.gpu_type] if attempt.gpu_type else []
     quotes = await trainer.quotes(gpu_types, run.hyperparameters)
     dearest = max((quote.flat_micros or 0 for quote in quotes), default=0)
-    if run.cost_micros + dearest <= run.budget_micros:
-        return False
+    hourly = max((quote.price_micros_per_hour or 0 for quote in quotes), default=0)
     message = f"It costs {dearest / 1e6:.2f} dollars, and the budget leaves less."
+    if run.cost_micros + dearest <= run.budget_micros:
+        if not hourly or seconds_left(run.budget_micros, run.cost_micros, hourly) > 0:
+            return False
+        message = f"It costs {hourly / 1e6:.2f} dollars an hour, and the budget leaves less than it takes to stop it."
     await _give_up(context, run.id, EndReason.OUT_OF_BUDGET, message)
     return True
 
@@ -192,6 +197,15 @@ async def _ask(context: JobContext, run: TrainingRun, attempt: RunAttempt, train
     position = position_of(run, attempt)
     try:
         report = await trainer.report(attempt.reference, position, now)
+    except NoCapacity:
+        raise
+    except ProviderBusy as busy:
+        # Who cannot be read may be asked to stop all the same: limits are kept meanwhile.
+        if await _is_over_a_limit(context, run, attempt, trainer):
+            return Look(0)
+        left = await _until_a_limit(context, run, attempt, trainer)
+        pause = max(SHORTEST_PAUSE_SECONDS, min(busy.retry_after_seconds, left))
+        return Look(pause, let_go=pause >= LET_GO_SECONDS)
     except (ProviderLost, ProviderRefused) as error:
         # A key that is refused by now tells nothing of the training: it ends as LOST, unless the key works again.
         await note_refusal(context, run, attempt, error)
@@ -243,18 +257,41 @@ def _pause(run: TrainingRun, attempt: RunAttempt, trainer: Trainer, now: datetim
     return pause
 
 
+async def _until_a_limit(context: JobContext, run: TrainingRun, attempt: RunAttempt, trainer: Trainer) -> float:
+    """How long a training that is not read may go on until one of its limits is to be looked at."""
+    left = float("inf")
+    if run.budget_micros is not None:
+        price = _price_now(run, attempt, trainer)
+        left = seconds_left(run.budget_micros, await _spent(context, run, attempt, price), price)
+    if run.started_at is not None:
+        gone = (context.clock.now() - run.started_at).total_seconds()
+        left = min(left, run.time_limit_seconds + OVERTIME_SECONDS - gone)
+    return left
+
+
+def _price_now(run: TrainingRun, attempt: RunAttempt, trainer: Trainer) -> int:
+    """What an hour costs at the moment: waiting for a machine is free at some providers."""
+    counts = trainer.bills_from_creation or run.started_at is not None
+    return attempt.price_micros_per_hour if counts else 0
+
+
+async def _spent(context: JobContext, run: TrainingRun, attempt: RunAttempt, price_micros_per_hour: int) -> int:
+    """What the run has cost by now, at this price since its cost was read last."""
+    async with context.begin() as work:
+        resource = await queries.resource_of_tag(work.session, attempt.tag)
+    now = context.clock.now()
+    since = (now - resource.cost_at).total_seconds() if resource is not None and resource.cost_at else 0.0
+    return spent_by_now(run.cost_micros, price_micros_per_hour, since)
+
+
 async def _is_over_a_limit(context: JobContext, run: TrainingRun, attempt: RunAttempt, trainer: Trainer) -> bool:
     """Whether the run must be stopped now; then that is begun."""
     now = context.clock.now()
     reason: EndReason | None = None
     message = ""
     if run.budget_micros is not None:
-        async with context.begin() as work:
-            resource = await queries.resource_of_tag(work.session, attempt.tag)
-        since = (now - resource.cost_at).total_seconds() if resource is not None and resource.cost_at else 0.0
-        counts = trainer.bills_from_creation or run.started_at is not None
-        price = attempt.price_micros_per_hour if counts else 0
-        spent = spent_by_now(run.cost_micros, price, since)
+        price = _price_now(run, attempt, trainer)
+        spent = await _spent(context, run, attempt, price)
         if seconds_left(run.budget_micros, spent, price) <= 0:
             reason = EndReason.OUT_OF_BUDGET
             message = f"It had cost {spent / 1e6:.4f} of {run.budget_micros / 1e6:.4f} dollars."

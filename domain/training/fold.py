@@ -5,14 +5,14 @@
 - Only a provider's or script's own word (an outcome) ends an attempt. Silence makes it suspect; any word clears that.
 - While CANCELING every end is CANCELED.
 - An attempt whose work is gone without a word is followed by another one, as often as the run may try; one that
-  found no free machine by an attempt with the next of the run's choices.
+  found no free machine by an attempt with the next of the run's choices; unless the run is to be stopped.
 """
 
 from dataclasses import dataclass, replace
 from datetime import datetime
 
 from domain.training import progress
-from domain.training.report import Report
+from domain.training.report import Outcome, Report
 from domain.training.status import EndReason, ReportSource, RunStage, RunStatus
 
 LOST_AFTER_SECONDS = 90
@@ -45,12 +45,17 @@ class Rules:
     may_try_again: bool
     has_next_choice: bool = False
     """Whether another GPU type or provider may be tried where there is no free machine."""
+    stopping: Outcome | None = None
+    """What the run ends with once nothing of it is left, where it is to be stopped: no attempt follows then."""
 
 
 def fold(standing: Standing, report: Report, rules: Rules) -> Standing:
     """Where the run stands after the report. The report's log, readings and artifact are not the fold's business."""
     if standing.status.is_final or report.attempt != standing.attempt or standing.attempt_over:
         return standing
+    is_inferred = report.suspicion is not None or report.vanished
+    if is_inferred and standing.status is RunStatus.DEPLOYING and report.source is not ReportSource.WORKER:
+        return standing  # the trainer had its word before, and nobody needs it any more
     after = standing
     if report.suspicion is not None:
         after = _suspect(after, report)
@@ -110,6 +115,8 @@ def _expected_seconds(report: Report, elapsed_seconds: float) -> float | None:
 def _vanished(standing: Standing, rules: Rules) -> Standing:
     if standing.status is RunStatus.CANCELING:
         return _final(standing, RunStatus.CANCELED, EndReason.CANCELED_BY_USER, None)
+    if rules.stopping is not None:
+        return _stopped(standing, rules.stopping)
     if rules.may_try_again:
         return replace(standing, attempt_over=True, end_reason=EndReason.LOST)
     return _final(standing, RunStatus.FAILED, EndReason.LOST, "The work was gone without a word.")
@@ -120,13 +127,14 @@ def _ended(standing: Standing, report: Report, rules: Rules) -> Standing:
     assert outcome is not None
     if standing.status is RunStatus.CANCELING:
         return _final(standing, RunStatus.CANCELED, EndReason.CANCELED_BY_USER, None)
+    if outcome.end_reason is EndReason.NO_CAPACITY and rules.stopping is not None:
+        return _stopped(standing, rules.stopping)
     if outcome.end_reason is EndReason.NO_CAPACITY and rules.has_next_choice:
         return replace(standing, attempt_over=True, end_reason=outcome.end_reason, error_message=outcome.message)
     if not outcome.succeeded:
         if standing.status is RunStatus.DEPLOYING and report.source is not ReportSource.WORKER:
             return standing  # the trainer had its word before: this is an older one that comes late
-        status = RunStatus.CANCELED if outcome.end_reason in CANCELED_REASONS else RunStatus.FAILED
-        return _final(standing, status, outcome.end_reason, outcome.message)
+        return _stopped(standing, outcome)
     proved = report.source is ReportSource.WORKER
     if rules.deploy and not proved and report.hosted is None:
         return replace(
@@ -137,6 +145,11 @@ def _ended(standing: Standing, report: Report, rules: Rules) -> Standing:
             eta_seconds=None,
         )
     return _final(standing, RunStatus.READY, EndReason.SUCCEEDED, None)
+
+
+def _stopped(standing: Standing, outcome: Outcome) -> Standing:
+    status = RunStatus.CANCELED if outcome.end_reason in CANCELED_REASONS else RunStatus.FAILED
+    return _final(standing, status, outcome.end_reason, outcome.message)
 
 
 CANCELED_REASONS = frozenset({EndReason.CANCELED_BY_USER, EndReason.CANCELED_BY_OPERATOR})

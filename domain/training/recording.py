@@ -8,7 +8,7 @@ from domain.commands import CheckRun
 from domain.dataset import service as dataset
 from domain.journal.service import append_run_event
 from domain.training import queries
-from domain.training.budget import seconds_left
+from domain.training.budget import seconds_left, spent_by_now
 from domain.training.choices import choice_of
 from domain.training.expecting import expect
 from domain.training.fold import Rules, Standing, fold
@@ -16,7 +16,7 @@ from domain.training.heeding import heed
 from domain.training.keeping import keep_artifact, keep_log, keep_readings
 from domain.training.model import RunAttempt, TrainingRun
 from domain.training.progress import ANNOUNCED_SECONDS, ANNOUNCED_STEP
-from domain.training.report import Report
+from domain.training.report import Outcome, Report
 from domain.training.status import EndReason, ReportSource, RunStage, RunStatus
 from domain.work import UnitOfWork
 
@@ -93,7 +93,10 @@ async def _keep_machine(work: UnitOfWork, run: TrainingRun, attempt: RunAttempt)
         return
     seconds = float(run.keep_seconds)
     if run.budget_micros is not None:
-        left = seconds_left(run.budget_micros, run.cost_micros, attempt.price_micros_per_hour)
+        # Since its cost was read last it has gone on costing.
+        since = (work.now - resource.cost_at).total_seconds() if resource.cost_at is not None else 0.0
+        spent = spent_by_now(run.cost_micros, attempt.price_micros_per_hour, since)
+        left = seconds_left(run.budget_micros, spent, attempt.price_micros_per_hour)
         seconds = min(seconds, max(0.0, left))
     resource.keep_until = work.now + timedelta(seconds=seconds)
 
@@ -113,6 +116,7 @@ def _rules_of(run: TrainingRun) -> Rules:
         deploy=run.deploy,
         may_try_again=run.vanished + 1 < MOST_VANISHED,
         has_next_choice=attempt_choice + 1 < len(run.choices),
+        stopping=Outcome(run.stop_reason, run.stop_message) if run.stop_reason is not None else None,
     )
 
 

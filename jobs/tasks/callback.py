@@ -52,6 +52,8 @@ OTHERS_KEPT = timedelta(days=30)
 TOKENS_KEPT = timedelta(days=7)
 """After their run's end."""
 BATCH = 1000
+LONGEST_NAME = 200
+"""Of a sandbox; theirs have twenty characters."""
 
 
 async def apply_callback(context: JobContext, callback_id: UUID) -> None:
@@ -217,7 +219,7 @@ def _sandbox_of(body: bytes) -> str:
     except orjson.JSONDecodeError:
         return ""
     named = said.get("sandboxId") if isinstance(said, dict) else None
-    return named if isinstance(named, str) else ""
+    return named if isinstance(named, str) and len(named) <= LONGEST_NAME and named.isprintable() else ""
 
 
 def _ids(callback: Callback) -> dict[str, str]:

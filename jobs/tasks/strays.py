@@ -6,11 +6,14 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import timedelta
+from typing import Any
 from uuid import UUID
 
-from sqlmodel import col, or_, select
+import sqlalchemy as sa
+from sqlmodel import col, or_
 
 from domain.deployment.model import Resource, ResourceKind, ResourceStatus
+from domain.errors import Unavailable
 from domain.training import queries
 from domain.training.model import TrainingRun
 from domain.training.status import Provider
@@ -45,29 +48,35 @@ async def end_strays(context: JobContext) -> int:
         except ProviderError as error:
             facts = {"provider": account.provider.value, "error": str(error)}
             logger.info("An account could not be looked through; it is tried again.", extra=facts)
+        except Unavailable:
+            raise
+        except Exception:
+            facts = {"provider": account.provider.value}
+            logger.exception("Looking through an account failed; it is tried again.", extra=facts)
     return ended
 
 
 async def _accounts(context: JobContext) -> Sequence[_Account]:
+    """Those where it costs most first: the operator's, then users' own, then simulated ones; of too many at random, so
+    that each has its turn."""
     since = context.clock.now() - LOOKED_BACK
-    statement = (
-        select(Resource.provider, Resource.user_id, Resource.integration_id, Resource.is_test)
+    is_theirs = or_(col(Resource.is_test), col(Resource.integration_id).is_not(None))
+    owner = sa.case((is_theirs, col(Resource.user_id)), else_=None)
+    names: list[Any] = [Resource.provider, owner, Resource.integration_id, Resource.is_test]
+    statement: Any = (
+        sa.select(*names, sa.func.array_agg(col(Resource.user_id))[1])
         .where(
-            Resource.kind == ResourceKind.TRAINING,
-            Resource.provider != Provider.LOCAL,
+            col(Resource.kind) == ResourceKind.TRAINING,
+            col(Resource.provider) != Provider.LOCAL,
             or_(col(Resource.status) != ResourceStatus.ENDED, col(Resource.ended_at) > since),
         )
-        .distinct()
-        .limit(5 * MOST_ACCOUNTS)
+        .group_by(*names)
+        .order_by(col(Resource.is_test), col(Resource.integration_id).is_not(None), sa.func.random())
+        .limit(MOST_ACCOUNTS)
     )
     async with context.begin() as work:
         rows = (await work.session.exec(statement)).all()
-    found: dict[tuple[object, ...], _Account] = {}
-    for provider, user_id, integration_id, is_test in rows:
-        owner = user_id if is_test or integration_id is not None else None
-        key = (provider, owner, integration_id, is_test)
-        found.setdefault(key, _Account(Provider(provider), owner, integration_id, is_test, user_id))
-    return list(found.values())[:MOST_ACCOUNTS]
+    return [_Account(Provider(provider), *facts) for provider, *facts in rows]
 
 
 async def _end_in(context: JobContext, account: _Account) -> int:

@@ -4,6 +4,7 @@ import logging
 from collections.abc import Sequence
 from datetime import timedelta
 
+import anyio
 import sqlalchemy as sa
 from anyio import to_thread
 from sqlmodel import col, select
@@ -11,6 +12,7 @@ from sqlmodel import col, select
 from db.artifacts import ArtifactStore
 from domain.account.model import RefreshToken, UserSession
 from domain.deployment.model import Resource, ResourceKind, ResourceStatus
+from domain.errors import Unavailable
 from domain.journal.model import FeedEvent, RunEvent
 from domain.training.model import Artifact, LogLine, RunAttempt, TrainingRun
 from domain.training.status import ACTIVE, FINAL, Provider, RunStatus
@@ -28,21 +30,41 @@ SESSIONS_KEPT = timedelta(days=30)
 ARTIFACTS_OF_FAILURES_KEPT = timedelta(hours=1)
 ARTIFACT_PARTS_KEPT = timedelta(days=1)
 BATCH = 1000
+AT_ONCE = 40
+"""Resources that one sweep takes up."""
+SIDE_BY_SIDE = 8
+CLAIM_SECONDS = 60.0
+"""How long one is left to whoever took it up, unless its end tells otherwise."""
 
 
 async def end_resources(context: JobContext) -> int:
     """End what no run owns any more: nothing stays alive that nobody watches. Gives how many ended."""
-    ended = 0
-    for resource in await _ownerless(context):
-        if await end_resource_of(context, resource.tag):
-            ended += 1
-    return ended
+    ended: list[str] = []
+    turns = anyio.Semaphore(SIDE_BY_SIDE)
+    async with anyio.create_task_group() as group:
+        for tag in await _claim_ownerless(context):
+            group.start_soon(_end, context, tag, turns, ended)
+    return len(ended)
 
 
-async def _ownerless(context: JobContext) -> Sequence[Resource]:
-    """Training resources whose run is over, or whose attempt is."""
-    statement = (
-        select(Resource)
+async def _end(context: JobContext, tag: str, turns: anyio.Semaphore, ended: list[str]) -> None:
+    """One of many: its trouble is its own."""
+    async with turns:
+        try:
+            if await end_resource_of(context, tag):
+                ended.append(tag)
+        except Unavailable:
+            logger.warning("Postgres does not answer; the resource is ended later.")
+        except Exception:
+            logger.exception("A resource could not be ended; it is tried again.", extra={"tag": tag})
+
+
+async def _claim_ownerless(context: JobContext) -> Sequence[str]:
+    """Tags of training resources whose run is over, or whose attempt is, and that are to be asked about now; nobody
+    else takes them meanwhile. Those that were never asked about go first: what will not end keeps no other waiting."""
+    now = context.clock.now()
+    due = (
+        select(Resource.id)
         .join(TrainingRun, col(TrainingRun.id) == col(Resource.run_id))
         .where(
             Resource.kind == ResourceKind.TRAINING,
@@ -51,11 +73,21 @@ async def _ownerless(context: JobContext) -> Sequence[Resource]:
                 col(TrainingRun.status).in_(sorted(FINAL)),
                 ~col(Resource.tag).endswith(sa.func.concat("-", sa.cast(col(TrainingRun.attempt), sa.Text))),
             ),
+            sa.or_(col(Resource.keep_until).is_(None), col(Resource.keep_until) <= now),
+            sa.or_(col(Resource.next_check_at).is_(None), col(Resource.next_check_at) <= now),
         )
-        .limit(100)
+        .order_by(col(Resource.next_check_at).nulls_first())
+        .limit(AT_ONCE)
+        .with_for_update(of=Resource, skip_locked=True, key_share=True)
+    )
+    statement = (
+        sa.update(Resource)
+        .where(col(Resource.id).in_(due.scalar_subquery()))
+        .values(next_check_at=now + timedelta(seconds=CLAIM_SECONDS))
+        .returning(col(Resource.tag))
     )
     async with context.begin() as work:
-        return (await work.session.exec(statement)).all()
+        return list((await work.session.exec(statement)).scalars())
 
 
 async def remove_old_sandboxes(context: JobContext) -> list[str]:

@@ -122,7 +122,13 @@ class TestEndResources:
         assert (await row_of(worker, resource)).status is ResourceStatus.ENDED
 
     async def test_one_that_will_not_end_is_tried_again_and_says_why(
-        self, database: Database, worker: JobContext, trainer: ScriptedTrainer, told: Told, ada: Viewer
+        self,
+        database: Database,
+        worker: JobContext,
+        trainer: ScriptedTrainer,
+        clock: FixedClock,
+        told: Told,
+        ada: Viewer,
     ) -> None:
         run = await make_run(database, ada, status=RunStatus.FAILED)
         stubborn = await make_resource(database, ada, run)
@@ -131,9 +137,12 @@ class TestEndResources:
         row = await row_of(worker, stubborn)
         assert (row.status, row.last_error, row.ended_at) == (ResourceStatus.ENDING, "Come back later.", None)
         trainer.failing, trainer.stops = None, False
-        assert await upkeep.end_resources(worker) == 0
+        assert await upkeep.end_resources(worker) == 0 and trainer.stopped == []  # it is asked again later
+        clock.at += timedelta(seconds=5)
+        assert await upkeep.end_resources(worker) == 0 and trainer.stopped == [stubborn.reference]
         assert told.events == []
         trainer.stops = True
+        clock.at += timedelta(seconds=1)
         assert await upkeep.end_resources(worker) == 1
 
 
