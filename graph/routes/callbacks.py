@@ -5,6 +5,7 @@ milliseconds, a repeated one is answered like the first, and what these doors le
 """
 
 import hashlib
+import re
 from collections.abc import Awaitable, Callable, Mapping
 from functools import wraps
 from typing import Final
@@ -25,7 +26,8 @@ from graph.limiter import MIB, CallKind, CallLimiter
 from graph.transport import client_address
 
 LONGEST_HEADER: Final = 1000
-LONGEST_TAG: Final = 200
+_TAG = re.compile(r"[A-Za-z0-9-]{1,100}", re.ASCII)
+"""What the tag of an attempt can be; what is none names nothing that we know."""
 KEPT: Final[Mapping[CallbackSource, tuple[str, ...]]] = {
     CallbackSource.REPLICATE: ("webhook-id", "webhook-timestamp", "webhook-signature"),
     CallbackSource.ASTRIA: (),
@@ -71,11 +73,12 @@ class CallbackDoors:
         ids = request.headers.getlist("webhook-id")
         if len(ids) != 1 or not ids[0] or len(ids[0]) > LONGEST_HEADER:
             raise BadCallback("it has no header webhook-id", "falta o cabeçalho webhook-id")
-        tag = request.query_params.get("run", "")[:LONGEST_TAG]
+        tag = request.query_params.get("run", "")
         body = await self._body(request, tag)
         # Over the body too: a forged copy that has the true one's id does not stand in its way.
         event_id = hashlib.sha256(f"{ids[0]}.".encode() + body).hexdigest()
-        call = Call(CallbackSource.REPLICATE, body, _kept(request, CallbackSource.REPLICATE), event_id, tag=tag or None)
+        known = tag if _TAG.fullmatch(tag) else None
+        call = Call(CallbackSource.REPLICATE, body, _kept(request, CallbackSource.REPLICATE), event_id, tag=known)
         async with self.services.database.begin() as work:
             await service.store_callback(work, call)
         return _thanks()
