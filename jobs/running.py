@@ -7,7 +7,7 @@ may die anywhere, and two may look after one run: whatever they find goes throug
 import logging
 import random
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 from uuid import UUID
 
@@ -17,15 +17,15 @@ from domain.ai_model.model import AIModel
 from domain.deployment import service as deployment
 from domain.errors import Unavailable
 from domain.training import queries, service
-from domain.training.budget import seconds_left, spent_by_now
 from domain.training.fold import CANCELED_REASONS
 from domain.training.model import RunAttempt, TrainingRun
-from domain.training.report import Report, Warned
+from domain.training.report import Report
 from domain.training.service import NoFreeSlot
-from domain.training.status import EndReason, Provider, ReportSource, RunStatus, WarningCode
+from domain.training.status import EndReason, Provider, ReportSource, RunStatus
 from jobs.context import JobContext
 from jobs.deploying import DeploymentFailed, bring_up
 from jobs.ending import end_resource_of, note_started
+from jobs.limits import is_over_a_limit, is_too_dear, pause_of, until_a_limit, with_silence
 from jobs.ordering import note_refusal, order_of, position_of, trainer_of
 from jobs.providers.base import (
     CredentialRefused,
@@ -49,13 +49,9 @@ WAITING_SECONDS = 1.0
 """How often a run that waits for a free slot is looked at."""
 SILENCE_SECONDS = 2.0
 """How often a training that says nothing is written down as still there."""
-SILENT_SECONDS = 90.0
-"""A script that reports to us and says nothing for so long is told as silent."""
 LET_GO_SECONDS = 1.0
 """A run that is not looked at again for so long is let go meanwhile; whoever sweeps then goes on with it."""
 SHORTEST_PAUSE_SECONDS = 1.0
-OVERTIME_SECONDS = 60.0
-"""What a training may go on beyond its time limit until we stop it ourselves; scripts of ours stop before."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,7 +128,7 @@ async def _start(context: JobContext, run: TrainingRun, trainer: Trainer) -> Loo
     if started is None and attempt.heard_at is not None:
         return await _wait_for_word(context, run, attempt)
     if started is None or not started.has_begun:
-        if await _is_too_dear(context, run, attempt, trainer):
+        if await is_too_dear(context, run, attempt, trainer):
             return Look(None)
         try:
             started = await trainer.start(await order_of(context, run, attempt))
@@ -161,24 +157,6 @@ async def _wait_for_word(context: JobContext, run: TrainingRun, attempt: RunAtte
     return Look(WAITING_SECONDS, let_go=True)
 
 
-async def _is_too_dear(context: JobContext, run: TrainingRun, attempt: RunAttempt, trainer: Trainer) -> bool:
-    """Whether the run's budget is passed by a flat price, or used up before one could stop what costs by the hour, so
-    that it must not even be started; then the run is over."""
-    if run.budget_micros is None or not isinstance(trainer, RemoteTrainer):
-        return False
-    gpu_types = [attempt.gpu_type] if attempt.gpu_type else []
-    quotes = await trainer.quotes(gpu_types, run.hyperparameters)
-    dearest = max((quote.flat_micros or 0 for quote in quotes), default=0)
-    hourly = max((quote.price_micros_per_hour or 0 for quote in quotes), default=0)
-    message = f"It costs {dearest / 1e6:.2f} dollars, and the budget leaves less."
-    if run.cost_micros + dearest <= run.budget_micros:
-        if not hourly or seconds_left(run.budget_micros, run.cost_micros, hourly) > 0:
-            return False
-        message = f"It costs {hourly / 1e6:.2f} dollars an hour, and the budget leaves less than it takes to stop it."
-    await _give_up(context, run.id, EndReason.OUT_OF_BUDGET, message)
-    return True
-
-
 async def _look_elsewhere(context: JobContext, run: TrainingRun, attempt: RunAttempt, error: NoCapacity) -> Look:
     """No free machine: a few more tries, then the next choice, then the end."""
     if attempt.reference is not None:
@@ -201,9 +179,9 @@ async def _ask(context: JobContext, run: TrainingRun, attempt: RunAttempt, train
         raise
     except ProviderBusy as busy:
         # Who cannot be read may be asked to stop all the same: limits are kept meanwhile.
-        if await _is_over_a_limit(context, run, attempt, trainer):
+        if await is_over_a_limit(context, run, attempt, trainer):
             return Look(0)
-        left = await _until_a_limit(context, run, attempt, trainer)
+        left = await until_a_limit(context, run, attempt, trainer)
         pause = max(SHORTEST_PAUSE_SECONDS, min(busy.retry_after_seconds, left))
         return Look(pause, let_go=pause >= LET_GO_SECONDS)
     except (ProviderLost, ProviderRefused) as error:
@@ -219,7 +197,7 @@ async def _ask(context: JobContext, run: TrainingRun, attempt: RunAttempt, train
         )
     report = with_silence(report, attempt, now)
     if report.says_nothing and report.cost_micros is None and not _is_due(run, now):
-        pause = _pause(run, attempt, trainer, now)
+        pause = pause_of(run, attempt, trainer, now)
         return Look(pause, let_go=pause >= LET_GO_SECONDS)
     async with context.begin() as work:
         after = await service.record(work, run.id, report)
@@ -228,87 +206,12 @@ async def _ask(context: JobContext, run: TrainingRun, attempt: RunAttempt, train
         return Look(None if after is None or after.status.is_final else 0)
     if after.attempt != run.attempt or after.status is not run.status:
         return Look(0)
-    pause = _pause(after, attempt, trainer, now)
-    if await _is_over_a_limit(context, after, attempt, trainer):
+    pause = pause_of(after, attempt, trainer, now)
+    if await is_over_a_limit(context, after, attempt, trainer):
         return Look(0)
     if report.log is not None and report.log.lines:
         pause = min(pause, trainer.pace.first_seconds / 2 if trainer.pace.first_seconds < LET_GO_SECONDS else pause)
     return Look(pause, let_go=pause >= LET_GO_SECONDS)
-
-
-def with_silence(report: Report, attempt: RunAttempt, now: datetime) -> Report:
-    """The report, with a warning where a script that used to speak has fallen silent."""
-    if attempt.heard_at is None or report.outcome is not None:
-        return report
-    silent = (now - attempt.heard_at).total_seconds()
-    if silent <= SILENT_SECONDS:
-        return report
-    warned = Warned(WarningCode.SILENCE, f"Nothing was heard of the script for {silent:.0f} seconds.")
-    return replace(report, warnings=(*report.warnings, warned))
-
-
-def _pause(run: TrainingRun, attempt: RunAttempt, trainer: Trainer, now: datetime) -> float:
-    """Until the next look: by the age of the attempt, and before its budget is used up."""
-    begun = attempt.started_at or now
-    pause = trainer.pace.seconds_at((now - begun).total_seconds())
-    if run.budget_micros is not None and attempt.price_micros_per_hour > 0:
-        left = seconds_left(run.budget_micros, run.cost_micros, attempt.price_micros_per_hour)
-        pause = max(0.0, min(pause, left))
-    return pause
-
-
-async def _until_a_limit(context: JobContext, run: TrainingRun, attempt: RunAttempt, trainer: Trainer) -> float:
-    """How long a training that is not read may go on until one of its limits is to be looked at."""
-    left = float("inf")
-    if run.budget_micros is not None:
-        price = _price_now(run, attempt, trainer)
-        left = seconds_left(run.budget_micros, await _spent(context, run, attempt, price), price)
-    if run.started_at is not None:
-        gone = (context.clock.now() - run.started_at).total_seconds()
-        left = min(left, run.time_limit_seconds + OVERTIME_SECONDS - gone)
-    return left
-
-
-def _price_now(run: TrainingRun, attempt: RunAttempt, trainer: Trainer) -> int:
-    """What an hour costs at the moment: waiting for a machine is free at some providers."""
-    counts = trainer.bills_from_creation or run.started_at is not None
-    return attempt.price_micros_per_hour if counts else 0
-
-
-async def _spent(context: JobContext, run: TrainingRun, attempt: RunAttempt, price_micros_per_hour: int) -> int:
-    """What the run has cost by now, at this price since its cost was read last."""
-    async with context.begin() as work:
-        resource = await queries.resource_of_tag(work.session, attempt.tag)
-    now = context.clock.now()
-    since = (now - resource.cost_at).total_seconds() if resource is not None and resource.cost_at else 0.0
-    return spent_by_now(run.cost_micros, price_micros_per_hour, since)
-
-
-async def _is_over_a_limit(context: JobContext, run: TrainingRun, attempt: RunAttempt, trainer: Trainer) -> bool:
-    """Whether the run must be stopped now; then that is begun."""
-    now = context.clock.now()
-    reason: EndReason | None = None
-    message = ""
-    if run.budget_micros is not None:
-        price = _price_now(run, attempt, trainer)
-        spent = await _spent(context, run, attempt, price)
-        if seconds_left(run.budget_micros, spent, price) <= 0:
-            reason = EndReason.OUT_OF_BUDGET
-            message = f"It had cost {spent / 1e6:.4f} of {run.budget_micros / 1e6:.4f} dollars."
-    limit = run.time_limit_seconds + OVERTIME_SECONDS
-    if run.started_at is not None and (now - run.started_at).total_seconds() > limit:
-        reason = EndReason.TIMED_OUT
-        message = f"It went on for more than {run.time_limit_seconds} seconds."
-    begun = attempt.started_at
-    preparing = context.settings.preparing_limit_seconds
-    if run.started_at is None and begun is not None and (now - begun).total_seconds() > preparing:
-        reason = EndReason.PROVIDER_ERROR
-        message = f"The provider did not begin within {preparing} seconds."
-    if reason is None:
-        return False
-    async with context.begin() as work:
-        await service.stop_run(work, run.id, reason, message)
-    return True
 
 
 async def _stop(context: JobContext, run: TrainingRun, attempt: RunAttempt, trainer: Trainer) -> Look:

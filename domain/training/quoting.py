@@ -6,10 +6,10 @@ from typing import Any
 
 from sqlmodel import col, select
 
-from domain.training import service
 from domain.training.choices import Choice
 from domain.training.expecting import HISTORY
 from domain.training.model import RunAttempt, TrainingRun
+from domain.training.starting import Offer, checked_wish
 from domain.training.status import Provider, RunStatus
 from domain.training.wish import RunWish
 from domain.viewer import Viewer
@@ -27,9 +27,9 @@ class Prospect:
     """How long the user's latest trainings of this recipe took, by provider."""
 
 
-async def prospect(work: UnitOfWork, viewer: Viewer, wish: RunWish, offer: service.Offer) -> Prospect:
+async def prospect(work: UnitOfWork, viewer: Viewer, wish: RunWish, offer: Offer) -> Prospect:
     """Check the wish as `start_run` does, and write nothing. Raises what that raises."""
-    checked = await service.checked_wish(work, viewer, wish, offer)
+    checked = await checked_wish(work, viewer, wish, offer)
     history: dict[Provider, tuple[float, ...]] = {}
     for provider in {place.provider for place in checked.places}:
         statement = (

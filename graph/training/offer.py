@@ -2,7 +2,7 @@
 
 from functools import cache
 
-from domain.training.service import Offer
+from domain.training.starting import Offer
 from domain.training.status import Provider
 from graph.context import Context
 

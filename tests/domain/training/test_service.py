@@ -32,7 +32,7 @@ from domain.training.errors import (
 from domain.training.model import LogLine, MetricPoint, RunAttempt, TrainingRun
 from domain.training.recipe_errors import ColumnNotInDataset, OutOfRange, UnknownHyperparameter, UnknownRecipe
 from domain.training.report import LogChunk, LogText, Outcome, Reading, Report
-from domain.training.service import Offer
+from domain.training.starting import Offer
 from domain.training.status import EndReason, Provider, ReportSource, RunStage, RunStatus
 from domain.training.wish import RunWish
 from domain.viewer import Viewer

@@ -11,7 +11,7 @@ from domain.secret import Secret
 from domain.training import service
 from domain.training.errors import CannotServe, CommandsNotPlayed, PublicUrlNeeded
 from domain.training.model import RunAttempt, TrainingRun
-from domain.training.service import Offer
+from domain.training.starting import Offer
 from domain.training.status import EndReason, Provider, RunStatus
 from domain.training.wish import RunWish
 from domain.viewer import Viewer
