@@ -23,6 +23,7 @@ from jobs.providers.base import (
     Trainer,
     TrainingOrder,
 )
+from jobs.sharing import check_shared
 
 
 async def trainer_of(context: JobContext, run: TrainingRun, attempt: RunAttempt) -> Trainer:
@@ -64,12 +65,14 @@ def position_of(run: TrainingRun, attempt: RunAttempt) -> Position:
 
 
 async def order_of(context: JobContext, run: TrainingRun, attempt: RunAttempt) -> TrainingOrder:
-    """The attempt's order, with a grant for its data and tokens of its own where the provider is elsewhere."""
+    """The attempt's order, with a grant for its data and tokens of its own where the provider is elsewhere. Raises
+    `ProviderRefused` where the dataset is gone, or another user's model is named."""
     settings = context.settings
     data: DatasetOrder | None = None
     home: HomeOrder | None = None
     callback: Secret | None = None
     async with context.begin() as work:
+        await check_shared(work.session, run, attempt)
         model = await work.session.get(AIModel, run.model_id)
         if run.dataset_id is not None:
             row = await work.session.get(Dataset, run.dataset_id)
