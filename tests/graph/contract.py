@@ -32,6 +32,7 @@ type Mutation {
   createDataset(input: CreateDatasetInput!): CreateDatasetResult!
   deleteDataset(id: ID!): DeleteDatasetResult!
   startTrainingRun(input: StartTrainingRunInput!): StartTrainingRunResult!
+  quoteTrainingRun(input: StartTrainingRunInput!): QuoteTrainingRunResult!
   cancelTrainingRun(id: ID!): CancelTrainingRunResult!
   retryTrainingRun(id: ID!, idempotencyKey: String): RetryTrainingRunResult!
   syncTrainingRun(id: ID!): SyncTrainingRunResult!
@@ -61,6 +62,10 @@ input StartTrainingRunInput {
   timeLimitSeconds: Int
   deploy: Boolean! = true
   idempotencyKey: String
+  integrationId: ID
+  rules: [RunRuleInput!]
+  scenario: String
+  keepSeconds: Int! = 0
 }
 
 interface Node { id: ID! }

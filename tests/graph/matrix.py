@@ -95,6 +95,7 @@ OPERATIONS: dict[str, Row] = {
     "Query.trainingRun": read("TrainingRun", "training", *R, bound="null"),
     "Query.trainingRuns": listing(*R, bound="error BOUND_TO_A_RUN"),
     "Query.recipes": Row(other="given", nobody="given", bound="given"),
+    "Query.testScenarios": Row(other="given", nobody="given", bound="given"),
     "Query.trainingConfig": read("TrainingConfig", "config", *R, bound="error BOUND_TO_A_RUN"),
     "Query.trainingConfigs": listing(*R, bound="error BOUND_TO_A_RUN"),
     "Query.aiModel": read("AIModel", "model", Scope.MODELS_READ),
@@ -149,6 +150,19 @@ OPERATIONS: dict[str, Row] = {
         {"runId": Id("TrainingRun", "training")}, R, other="refused NOT_FOUND", bound="refused NOT_FOUND"
     ),
     "Mutation.updateViewer": Row({"input": {"name": "adas-name"}}, (Scope.ACCOUNT_WRITE,), other="given"),
+    "Mutation.quoteTrainingRun": Row(
+        {
+            "input": {
+                "modelName": "adas-new-model",
+                "provider": "LOCAL",
+                "recipe": "tabular-classification",
+                "datasetId": Id("Dataset", "dataset"),
+                "hyperparameters": {"targetColumn": "adas-label"},
+            }
+        },
+        (Scope.RUNS_WRITE,),
+        other="refused NOT_FOUND",
+    ),
     "Mutation.startTrainingRun": Row(
         {
             "input": {

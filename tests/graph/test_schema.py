@@ -113,7 +113,11 @@ class TestContract:
     def test_a_list_of_the_root_is_a_connection_of_bounded_pages(self) -> None:
         lists = {name: str(field.type) for name, field in root("Query").fields.items() if "[" in str(field.type)}
         # A handful that ships with the product, and one of each provider.
-        assert lists == {"recipes": "[Recipe!]!", "providerFigures": "[ProviderFigures!]!"}
+        assert lists == {
+            "recipes": "[Recipe!]!",
+            "providerFigures": "[ProviderFigures!]!",
+            "testScenarios": "[TestScenario!]!",
+        }
         for name, field in root("Query").fields.items():
             if str(field.type).endswith("Connection!"):
                 arguments = signature_of(root("Query"), name)[1]
