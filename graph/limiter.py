@@ -10,6 +10,7 @@ import math
 import time
 from enum import StrEnum
 from typing import Final
+from uuid import UUID
 
 import anyio
 from limits import RateLimitItem, RateLimitItemPerHour, RateLimitItemPerMinute, RateLimitItemPerSecond
@@ -40,6 +41,14 @@ class Attempt(StrEnum):
     SIGN_IN = "sign-in"
     REFRESH = "refresh"
     PROVIDER_KEY = "provider-key"
+    PROVIDER_READ = "provider-read"
+
+
+READS: Final[tuple[RateLimitItem, ...]] = (
+    RateLimitItemPerMinute(60, namespace=NAMESPACE),
+    RateLimitItemPerHour(600, namespace=NAMESPACE),
+)
+"""How often one user may have providers read: their quotas are per account, and the operator's is everybody's."""
 
 
 class Windows:
@@ -97,6 +106,15 @@ class AttemptLimiter:
             keys.append(_key(attempt, "subject", subject))
         for key in keys:
             wait_seconds = await self._windows.hit(self._limit, key)
+            if wait_seconds is not None:
+                raise TooManyAttempts(retry_after_seconds=max(1, math.ceil(wait_seconds)))
+
+    async def check_reads(self, user_id: UUID, *, cost: int = 1) -> None:
+        """Count reads of providers that this user asks for. Raises `TooManyAttempts`."""
+        for limit in READS if cost else ():
+            wait_seconds = await self._windows.hit(
+                limit, _key(Attempt.PROVIDER_READ, "subject", str(user_id)), cost=cost
+            )
             if wait_seconds is not None:
                 raise TooManyAttempts(retry_after_seconds=max(1, math.ceil(wait_seconds)))
 

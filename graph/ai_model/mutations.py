@@ -8,7 +8,7 @@ from domain.deployment import service as deployment
 from graph.ai_model.syncing import synced_model
 from graph.ai_model.types import AIModel
 from graph.context import Info
-from graph.errors import Conflict, Forbidden, Invalid, NotFound, Unavailable
+from graph.errors import Conflict, Forbidden, Invalid, LimitReached, NotFound, Unavailable
 from graph.ids import uuid_of
 
 DeployModelResult = Annotated[
@@ -16,7 +16,7 @@ DeployModelResult = Annotated[
     strawberry.union("DeployModelResult", description="The model, whose deployment has begun, or why it has not."),
 ]
 SyncModelResult = Annotated[
-    AIModel | NotFound | Invalid | Forbidden | Unavailable,
+    AIModel | NotFound | Invalid | Forbidden | LimitReached | Unavailable,
     strawberry.union("SyncModelResult", description="The model, whose provider is read again now, or why it is not."),
 ]
 

@@ -18,11 +18,12 @@ LONGEST_VERSION = 300
 
 
 async def synced_model(context: Context, model_id: UUID, version: str | None) -> AIModel:
-    """The model after its provider was read. Raises `NotFound`, `Invalid`, `Unavailable`."""
+    """The model after its provider was read. Raises `NotFound`, `Invalid`, `TooManyAttempts`, `Unavailable`."""
     viewer = context.viewer
     user_id = viewer.require(Scope.MODELS_WRITE)
     if version is not None and not (1 <= len(version) <= LONGEST_VERSION and version.isprintable()):
         raise BadVersion(LONGEST_VERSION)
+    await context.services.attempts.check_reads(user_id)
     async with context.begin() as work:
         model = await service.sync_model(work, viewer, model_id=model_id)
         last = await queries.latest_remote_attempt(work.session, model.id)

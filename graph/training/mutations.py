@@ -5,6 +5,7 @@ from typing import Annotated
 import strawberry
 
 from domain.training import quoting, service
+from domain.training.status import Provider
 from graph.context import Info
 from graph.errors import Conflict, Forbidden, Invalid, LimitReached, NotFound, Unavailable
 from graph.ids import uuid_of
@@ -27,12 +28,12 @@ RetryTrainingRunResult = Annotated[
     strawberry.union("RetryTrainingRunResult", description="The new run, or why there is none."),
 ]
 SyncTrainingRunResult = Annotated[
-    TrainingRun | NotFound | Forbidden | Unavailable,
+    TrainingRun | NotFound | Forbidden | LimitReached | Unavailable,
     strawberry.union("SyncTrainingRunResult", description="The run, whose provider is read again now."),
 ]
 
 QuoteTrainingRunResult = Annotated[
-    TrainingQuote | NotFound | Invalid | Forbidden | Unavailable,
+    TrainingQuote | NotFound | Invalid | Forbidden | LimitReached | Unavailable,
     strawberry.union("QuoteTrainingRunResult", description="What the run would be, or why it cannot be started."),
 ]
 
@@ -57,9 +58,11 @@ class TrainingMutations:
         self, info: Info, input: Annotated[StartTrainingRunInput, strawberry.argument(description="The wish.")]
     ) -> QuoteTrainingRunResult:
         viewer = info.context.viewer
-        viewer.require()
+        user_id = viewer.require()
         async with info.context.begin() as work:
             prospect = await quoting.prospect(work, viewer, input.wish(), offer_of(info.context))
+        elsewhere = sum(place.provider is not Provider.LOCAL for place in prospect.places)
+        await info.context.services.attempts.check_reads(user_id, cost=elsewhere)
         offers = await offers_for(info.context.services.accounts, viewer, prospect)
         return TrainingQuote.of(offers, prospect, test_mode=viewer.test_mode)
 
@@ -102,7 +105,7 @@ class TrainingMutations:
         self, info: Info, id: Annotated[strawberry.ID, strawberry.argument(description="The run.")]
     ) -> SyncTrainingRunResult:
         viewer = info.context.viewer
-        viewer.require()
+        await info.context.services.attempts.check_reads(viewer.require())
         async with info.context.begin() as work:
             run = await service.sync_run(work, viewer, run_id=uuid_of(id, "TrainingRun"))
         return TrainingRun.of(run)

@@ -21,16 +21,27 @@ from graph.server import Server, server_config
 Answer = Callable[["Asked", asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
 
 
+class Unlimited:
+    """Counts nothing."""
+
+    async def check(self, *_: Any, **__: Any) -> None:
+        pass
+
+    async def check_reads(self, *_: Any, **__: Any) -> None:
+        pass
+
+
 def services_of(settings: Settings, database: Database) -> Services:
     """The services of a process in which nothing is live."""
     missing: Any = None
+    unlimited: Any = Unlimited()
     return Services(
         settings=settings,
         database=database,
         bus=missing,
         hub=missing,
         authentication=Authentication(settings, database),
-        attempts=missing,
+        attempts=unlimited,
     )
 
 
