@@ -15,6 +15,9 @@ def main() -> int:
     chosen = parser.parse_args()
     uvicorn.run(
         Simulators().app,
+        # Under uvloop programs inherit each other's pipes: a command of a sandbox would last as long as what it has
+        # left in the background.
+        loop="asyncio",
         host=chosen.host,
         port=chosen.port,
         access_log=False,

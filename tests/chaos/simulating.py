@@ -108,7 +108,13 @@ def main(arguments: Sequence[str]) -> None:
         return JSONResponse([_plain(truth) for truth in simulators.truths()])
 
     simulators.app.router.routes.insert(0, Route("/truths", truths))
-    options: dict[str, Any] = {"access_log": False, "log_level": "warning", "timeout_graceful_shutdown": 1}
+    # The event loop of `jobs.simulators.__main__`, for its reason.
+    options: dict[str, Any] = {
+        "loop": "asyncio",
+        "access_log": False,
+        "log_level": "warning",
+        "timeout_graceful_shutdown": 1,
+    }
     uvicorn.run(simulators.app, host="127.0.0.1", port=port, **options)
 
 
