@@ -108,6 +108,11 @@ async def look_at(context: JobContext, run_id: UUID) -> Look:
         return Look(WAITING_SECONDS, let_go=True)
     except ProviderRefused as error:
         if run.status is RunStatus.CANCELING or run.stop_reason is not None:
+            if attempt.reference is None and isinstance(error, CredentialRefused):
+                # With this key nothing is known to have been made, and nobody can find out: that keeps no run from its
+                # end. The reaper goes on looking.
+                await _end_as_wished(context, run)
+                return Look(None)
             # Its end is not confirmed: the reaper goes on asking, and shows what the provider says.
             logger.warning("A provider refuses to end a training.", extra={"run_id": str(run_id)})
             return Look(STOPPING.longest_seconds, let_go=True)
@@ -235,11 +240,16 @@ async def _stop(context: JobContext, run: TrainingRun, attempt: RunAttempt, trai
         if not trainer.bills_from_creation:  # only now its provider says what is to be paid
             await _note_cost(context, run, attempt, await _read(context, run, attempt, trainer, reference))
     await end_resource_of(context, attempt.tag, is_gone=True)
+    await _end_as_wished(context, run)
+    return Look(None)
+
+
+async def _end_as_wished(context: JobContext, run: TrainingRun) -> None:
+    """The end of a run that was to be stopped, by its user or for a limit."""
     if run.status is RunStatus.CANCELING or run.stop_reason is None:
         await _give_up(context, run.id, EndReason.CANCELED_BY_USER)
     else:
         await _give_up(context, run.id, run.stop_reason, run.stop_message)
-    return Look(None)
 
 
 def _ended_by_itself(report: Report) -> bool:

@@ -21,6 +21,8 @@ def trainer_for_account(account: Account, http: httpx2.AsyncClient, settings: Se
         case Provider.RUNPOD:
             from jobs.providers.runpod.trainer import RunPodTrainer
 
+            if account.is_test:  # a simulated pod that was just created is hidden for five seconds at most
+                return RunPodTrainer(account, http, image=settings.runpod_image, list_seconds=1.0, grace_seconds=10.0)
             return RunPodTrainer(account, http, image=settings.runpod_image)
         case Provider.ASTRIA:
             from jobs.providers.astria.trainer import AstriaTrainer

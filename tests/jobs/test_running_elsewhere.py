@@ -357,6 +357,21 @@ class TestEnds:
         assert (await row_of(worker, run)).status is RunStatus.CANCELED
         assert trainer.stopped == list(trainer.started)
 
+    async def test_a_key_that_is_refused_keeps_nothing_from_being_canceled(
+        self, database: Database, worker: JobContext, trainer: ScriptedTrainer, ada: Viewer
+    ) -> None:
+        """Whether anything was made is not known and cannot be asked; who looks after resources goes on trying."""
+        run = await start(database, ada)
+        trainer.failing = ProviderBusy("The answer was lost.")
+        await look_at(worker, run.id)
+        async with database.begin(ada) as work:
+            await service.cancel_run(work, ada, run_id=run.id)
+        trainer.failing = CredentialRefused("The key is wrong.")
+        assert await look_at(worker, run.id) == Look(None)
+        row = await row_of(worker, run)
+        assert (row.status, row.end_reason) == (RunStatus.CANCELED, EndReason.CANCELED_BY_USER)
+        assert [resource.status for resource in await resources_of(worker, run)] == [ResourceStatus.INTENDED]
+
     async def test_what_was_found_by_its_name_is_paid_since_it_was_made(
         self, database: Database, worker: JobContext, trainer: ScriptedTrainer, clock: FixedClock, ada: Viewer
     ) -> None:

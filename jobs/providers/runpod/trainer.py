@@ -196,7 +196,7 @@ class RunPodTrainer:
             source=ReportSource.POLL,
             attempt=position.attempt,
             at=now,
-            cost_micros=position.known_cost_micros or None,
+            cost_micros=position.known_cost_micros,  # while nobody sees it, nothing is reckoned
             suspicion=None if young else "RunPod does not know the pod any more.",
         )
 
