@@ -41,8 +41,8 @@ class Attempt:
 
     @property
     def doubles(self) -> list[Truth]:
-        """Further ones that were made for the same attempt."""
-        return [truth for truth in self.truths if truth is not self.truth]
+        """Further ones that were made for the same attempt, and were there at the same time as another."""
+        return [one for one in self.truths if one is not self.truth and any(_met(one, other) for other in self.truths)]
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,6 +80,15 @@ class Case:
     @property
     def last(self) -> Attempt:
         return self.attempts[-1]
+
+    @property
+    def has_trained(self) -> bool:
+        """Whether its users were ever told that its last attempt trains."""
+        begun = [fact.seq for fact in self.facts if fact.type == "run.attempt_started"]
+        return any(
+            fact.type == "run.status_changed" and fact.data["to"] == "TRAINING" and fact.seq > begun[-1]
+            for fact in self.facts
+        )
 
     @property
     def silent_seconds(self) -> float:
@@ -152,6 +161,17 @@ def by_tag(truths: Iterable[Truth], attempts: Sequence[Mapping[str, Any]]) -> di
             tag = by_destination.get((destination["run"], int(destination["attempt"] or 1)), tag)
         found.setdefault(tag, []).append(truth)
     return found
+
+
+def _met(one: Truth, other: Truth) -> bool:
+    if one is other:
+        return False
+    later, earlier = max(one, other, key=_created), min(one, other, key=_created)
+    return earlier.ended_at is None or earlier.ended_at > later.created_at
+
+
+def _created(truth: Truth) -> datetime:
+    return truth.created_at
 
 
 def _attempt_of(row: Mapping[str, Any], resource: Mapping[str, Any] | None, truths: Sequence[Truth]) -> Attempt:

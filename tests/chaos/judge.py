@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from domain.training.status import EndReason, Provider, RunStatus
 from jobs.simulators.kit import Truth
 from tests.chaos.case import Attempt, Case
-from tests.chaos.plan import STOPPING_SECONDS
+from tests.chaos.plan import DEAREST_MICROS_PER_SECOND, STOPPING_SECONDS
 
 FAILURES = frozenset(
     {
@@ -59,7 +59,8 @@ def verdict_of(case: Case) -> Verdict:
     if case.last.provider is Provider.LOCAL:
         return Verdict(RunStatus.READY, frozenset({EndReason.SUCCEEDED}), "it trains here")
     if truth is None:
-        return Verdict(RunStatus.FAILED, NEVER_MADE, "nothing was ever made for it")
+        reasons = NEVER_MADE | ({EndReason.OUT_OF_BUDGET} if _is_too_little(case) else set())
+        return Verdict(RunStatus.FAILED, reasons, "nothing was ever made for it")
     match truth.state:
         case "succeeded":
             return Verdict(RunStatus.READY, frozenset({EndReason.SUCCEEDED}), "the training succeeded")
@@ -82,7 +83,7 @@ def _verdict_of_canceled(case: Case, truth: Truth) -> Verdict:
         return Verdict(RunStatus.FAILED, frozenset({EndReason.OUT_OF_BUDGET}), "it was stopped for its budget")
     if case.planned.time_limit_seconds is not None:
         return Verdict(RunStatus.FAILED, frozenset({EndReason.TIMED_OUT}), "it was stopped for its time limit")
-    if case.last.reference is None:
+    if not case.has_trained:
         return Verdict(RunStatus.FAILED, NEVER_MADE, "what was made for it was ended before it could begin")
     if case.last.provider is Provider.REPLICATE:
         return Verdict(RunStatus.CANCELED, frozenset({EndReason.CANCELED_BY_OPERATOR}), "it was canceled there")
@@ -91,6 +92,13 @@ def _verdict_of_canceled(case: Case, truth: Truth) -> Verdict:
     if case.silent_seconds >= LOST_SECONDS:
         return Verdict(RunStatus.FAILED, frozenset({EndReason.LOST}), "it was ended after a long silence")
     return Verdict(RunStatus.READY, frozenset(), "it was ended, and nobody had wanted that")
+
+
+def _is_too_little(case: Case) -> bool:
+    """Whether the budget does not last until one could stop what is to be made, so that it is not even made."""
+    if case.budget_micros is None:
+        return False
+    return case.budget_micros <= DEAREST_MICROS_PER_SECOND[case.last.provider] * STOPPING_SECONDS
 
 
 def _is_over_budget(case: Case, truth: Truth) -> bool:
@@ -156,11 +164,17 @@ def _about_resource(case: Case, attempt: Attempt) -> Iterator[Finding]:
     if resource is None:
         if attempt.truths:
             yield Finding("resources", case.name, f"what was made was never written down: {attempt.truths}")
-    elif resource["status"] != "ENDED":
+    elif resource["status"] != "ENDED" and not is_unknowable(attempt):
         yield Finding("resources", case.name, f"{attempt.tag} is {resource['status']} ({resource['last_error']})")
     for truth in attempt.truths:
         if truth.is_alive:
             yield Finding("resources", case.name, f"alive: {truth}")
+
+
+def is_unknowable(attempt: Attempt) -> bool:
+    """Whether nothing was made, and the key is refused, so that nobody can find that out. It is asked for ever."""
+    error = str((attempt.resource or {}).get("last_error"))
+    return not attempt.truths and ("401" in error or "refuse" in error)
 
 
 def _about_doubles(case: Case, attempt: Attempt) -> Iterator[Finding]:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from domain.training.status import Provider
 from jobs.simulators.kit import Truth
 from tests.chaos.case import Case
-from tests.chaos.judge import ROUNDING_MICROS, TICK_SECONDS, Finding, difference_of
+from tests.chaos.judge import ROUNDING_MICROS, TICK_SECONDS, Finding, difference_of, is_unknowable
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,6 +39,8 @@ class Outcome:
         yield f"  canceled by their users: {sum(case.was_canceled for case in self.cases)}"
         longest = sorted(self.cases, key=lambda case: -case.seconds)[:3]
         yield "  longest: " + "; ".join(f"{case.seconds:.0f} s {case.name}" for case in longest)
+        open_ones = sum(is_unknowable(attempt) and attempt.resource is not None for attempt in attempts)
+        yield f"  nothing was made, and the key is refused, so that nobody can find that out: {open_ones}"
         yield f"  doubles, found and ended: {len(doubles)}"
         yield f"  ledgers, with a tick of {TICK_SECONDS:g} seconds where only time tells a price:"
         yield from (line for provider in Provider if (line := self._cost_line(provider)))

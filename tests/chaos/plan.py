@@ -60,6 +60,14 @@ MICROS_PER_SECOND: Mapping[Provider, float] = {
     Provider.E2B: 30.25,
 }
 """List prices of what the plans order, to draw budgets by."""
+DEAREST_MICROS_PER_SECOND: Mapping[Provider, float] = {
+    Provider.REPLICATE: 1525.0,
+    Provider.RUNPOD: 0.86e6 / 3600,
+    Provider.ASTRIA: 0.0,
+    Provider.E2B: 30.25,
+    Provider.LOCAL: 0.0,
+}
+"""The dearest of them."""
 SHARES: Mapping[Provider, float] = {
     Provider.REPLICATE: 0.27,
     Provider.RUNPOD: 0.27,

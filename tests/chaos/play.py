@@ -28,7 +28,10 @@ REST_SECONDS = 75.0
 """How long, after the storm, until nothing is left alive: strays are looked for every half minute."""
 CATCHING_UP_SECONDS = 30.0
 LOOK_SECONDS = 0.25
-NOT_ENDED = "SELECT count(*) FROM provider_resources WHERE status <> 'ENDED' AND kind = 'TRAINING'"
+NOT_ENDED = """
+    SELECT count(*) FROM provider_resources
+    WHERE status <> 'ENDED' AND kind = 'TRAINING' AND NOT (reference IS NULL AND last_error IS NOT NULL)
+"""
 
 
 @contextmanager

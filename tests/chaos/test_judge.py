@@ -141,14 +141,15 @@ class TestState:
         assert kinds(case(canceled, budget_micros=30_000, **ended)) == ["state"]
 
     def test_a_long_silence_is_told_of(self) -> None:
-        ended: dict[str, Any] = {"status": RunStatus.FAILED, "end_reason": EndReason.LOST, "seq": 4}
+        ended: dict[str, Any] = {"status": RunStatus.FAILED, "end_reason": EndReason.LOST, "seq": 5}
         expectations: list[tuple[float, list[str]]] = [(90.0, []), (60.0, ["state"])]
         for seconds, expected in expectations:
             facts = (
                 change(1, None, "QUEUED"),
                 fact(2, "run.attempt_started"),
-                fact(3, "run.suspected"),
-                change(4, "QUEUED", "FAILED", final=True, seconds=seconds),
+                change(3, "QUEUED", "TRAINING"),
+                fact(4, "run.suspected"),
+                change(5, "TRAINING", "FAILED", final=True, seconds=seconds),
             )
             assert kinds(case(attempt(truth(state="canceled")), facts=facts, **ended)) == expected
 
@@ -176,6 +177,13 @@ class TestResources:
     def test_what_is_alive_is_found(self) -> None:
         assert kinds(case(attempt(truth(is_alive=True)))) == ["resources"]
         assert kinds(case(attempt(truth(), row={"status": "ENDING"}))) == ["resources"]
+
+    def test_nobody_can_end_what_a_refused_key_does_not_show(self) -> None:
+        refused = {"status": "ENDING", "last_error": "Replicate answered 401: Unauthenticated."}
+        ended: dict[str, Any] = {"status": RunStatus.FAILED, "end_reason": EndReason.PROVIDER_REFUSED}
+        assert kinds(case(attempt(row=refused, reference=None, cost_micros=0), **ended)) == []
+        lost = {**refused, "last_error": "Replicate did not answer."}
+        assert kinds(case(attempt(row=lost, reference=None, cost_micros=0), **ended)) == ["resources"]
 
     def test_a_double_must_have_been_ended(self) -> None:
         double = truth(reference="second", state="canceled", cost_micros=5_000)
