@@ -2,7 +2,7 @@
 
 import logging
 import sys
-from collections.abc import MutableMapping
+from collections.abc import Mapping, MutableMapping
 from typing import Any
 
 import structlog
@@ -41,4 +41,15 @@ def configure_logging(settings: Settings) -> None:
 
 
 def _mask(_: Any, __: str, facts: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
-    return {key: masked(value) if isinstance(value, str) else value for key, value in facts.items()}
+    return {key: _hidden(value) for key, value in facts.items()}
+
+
+def _hidden(value: Any) -> Any:
+    """The value as it is written, however deep a token lies in it; what is no plain value is written as text."""
+    if value is None or isinstance(value, bool | int | float):
+        return value
+    if isinstance(value, Mapping):
+        return {masked(str(key)): _hidden(one) for key, one in value.items()}
+    if isinstance(value, list | tuple | set | frozenset):
+        return [_hidden(one) for one in value]
+    return masked(str(value))
