@@ -1,5 +1,6 @@
 """Keeping served models and the API apart: by host where they have two, and before all that only the API needs."""
 
+import re
 from typing import Final
 from urllib.parse import quote, urlsplit
 
@@ -14,6 +15,7 @@ from graph.routes.problems import problem_response
 APPS: Final = "/apps/"
 PLAYGROUND: Final = "/playground"
 MISDIRECTED: Final = 421
+_APP: Final = re.compile(r"/apps/[a-z2-7]{16}(?:/|\Z)")
 
 
 def with_apps(api: ASGIApp, apps: ASGIApp, settings: Settings) -> ASGIApp:
@@ -37,6 +39,8 @@ def with_apps(api: ASGIApp, apps: ASGIApp, settings: Settings) -> ASGIApp:
             return await api(scope, receive, send)
         if scope["type"] == "websocket":
             return await send({"type": "websocket.close", "code": 1008})
+        if is_app and _APP.match(scope["path"]) is None:
+            return await apps(scope, receive, send)  # there is no such app anywhere: the address is not repeated
         if is_page and scope["method"] in ("GET", "HEAD"):
             right = settings.own_apps_url if is_app else settings.own_url
             return await RedirectResponse(right + quote(scope["path"]))(scope, receive, send)

@@ -494,6 +494,7 @@ async def test_apps_and_api_keep_to_their_own_hosts(settings: Settings, database
             page = await client.get(f"/apps/{SLUG}/", headers={"Host": "apps.test:9000"})
             sent_on = await client.get(f"/apps/{SLUG}/", headers={"Host": "api.test:9000"})
             refused = await client.post(f"/apps/{SLUG}/predict", headers={"Host": "api.test:9000"})
+            no_app = await client.get("/apps/eyJhbGciOiJI.no.app/", headers={"Host": "api.test:9000"})
 
     assert seen == {
         ("api.test:9000", "/graphql"): 200,
@@ -507,6 +508,7 @@ async def test_apps_and_api_keep_to_their_own_hosts(settings: Settings, database
     }
     assert sent_on.headers["location"] == f"http://apps.test:9000/apps/{SLUG}/"
     assert (refused.status_code, refused.json()["code"]) == (421, "WRONG_ORIGIN")
+    assert no_app.status_code == 404 and "eyJhbGciOiJI" not in no_app.text + str(no_app.headers)
     assert "content-security-policy" not in page.headers
 
 

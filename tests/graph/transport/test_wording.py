@@ -23,6 +23,14 @@ from graph.wording import without_given
         ("ID cannot represent value: {'a': 'secret'}", "ID cannot represent value."),
         ("Enum 'P' cannot represent non-enum value: \"secret\".", "Enum 'P' cannot represent non-enum value."),
         ("Int cannot represent non-integer value: 1.5", "Int cannot represent non-integer value: 1.5"),
+        (
+            'Int cannot represent non-integer value: "rwk_0123456789"',
+            'Int cannot represent non-integer value: "rwk_•••"',
+        ),
+        ("Value 'r8_sim_ada' does not exist in 'Scope' enum.", "Value 'r8_•••' does not exist in 'Scope' enum."),
+        (f"Not to include unknown field '{'0123abcd' * 5}'.", "Not to include unknown field '…'."),
+        (f"Cannot query field 'r8_{'a1B2' * 9}' on type 'Query'.", "Cannot query field 'r8_•••' on type 'Query'."),
+        (f"Value '{'0123abcd' * 5}' does not exist in 'P' enum.", "Value '…' does not exist in 'P' enum."),
         ("Cannot query field 'found' on type 'Query'.", "Cannot query field 'found' on type 'Query'."),
     ],
 )
