@@ -26,7 +26,7 @@ from anyio import to_thread
 from db.settings import Settings
 from db.storage import DISK_RESERVE_BYTES, FileMissing, free_bytes
 from domain.dataset.errors import DiskFull
-from domain.secret import same
+from domain.secret import masked, same
 
 LONGEST_NAME = 150
 """Characters of a tag or a name; file systems take 255 bytes, and a part's name is longer than the file's."""
@@ -244,7 +244,7 @@ class _Part:
 
 
 def _is_name(text: str) -> bool:
-    return len(text) <= LONGEST_NAME and _NAME.fullmatch(text) is not None
+    return len(text) <= LONGEST_NAME and _NAME.fullmatch(text) is not None and masked(text) == text
 
 
 def _checked(text: str) -> str:

@@ -50,6 +50,8 @@ _TOKEN = re.compile(
     r"|(?P<kind>rwk_|rwg_|rwp_|rwr_|rws_)[A-Za-z0-9_-]{8,}"
     # Providers' keys, and those of their simulators. Words like `sd_xl_base_1` and `e2b_code_interpreter` are none.
     rf"|{_START}(?P<theirs>r8_|rpa_|sd_|e2b_)(?:sim_[A-Za-z0-9._-]+|[A-Za-z0-9]{{16,}})"
+    # RunPod gives each pod a key of its own, in a form that nothing documents.
+    rf"|{_START}(?P<pods>rpa_)(?=[A-Za-z_]*[0-9])[A-Za-z0-9_]{{16,}}"
     rf"|{_START}(?P<jwt>eyJ)[A-Za-z0-9_-]{{8,}}\.[A-Za-z0-9_-]+\.[A-Za-z0-9_-]+"
 )
 

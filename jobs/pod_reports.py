@@ -210,9 +210,9 @@ class _Reading:
         if number is None:
             return self.problem("A point's 'value' is no number.")
         if math.isfinite(number):
-            self.readings.append(Reading(storable(name), step, number, self._at(said.get("at"))))
+            self.readings.append(Reading(masked(storable(name)), step, number, self._at(said.get("at"))))
         elif "loss" in name.lower():
-            self._warn(WarningCode.NAN_LOSS, f"{storable(name)} is {number} at step {step}.")
+            self._warn(WarningCode.NAN_LOSS, f"{masked(storable(name))} is {number} at step {step}.")
 
     def _at(self, said: object) -> datetime:
         """A time by our clock, while the attempt went on."""

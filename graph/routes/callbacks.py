@@ -19,6 +19,7 @@ from domain.callback.errors import BadCallback
 from domain.callback.model import CallbackSource
 from domain.callback.service import Call
 from domain.errors import DomainError
+from domain.secret import masked
 from domain.training.model import PodTokenKind
 from graph.callback.callers import check_plain, is_token, refused
 from graph.context import Services
@@ -125,7 +126,8 @@ def _kept(request: Request, source: CallbackSource) -> dict[str, str]:
 
 
 def _plain(value: str) -> str:
-    return "".join(character if character.isprintable() else "?" for character in value[:LONGEST_HEADER])
+    """As it is kept, and shown to operators. No signature looks like a token of ours or a provider's key."""
+    return masked("".join(character if character.isprintable() else "?" for character in value[:LONGEST_HEADER]))
 
 
 def _thanks() -> Response:

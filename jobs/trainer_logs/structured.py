@@ -83,7 +83,7 @@ def _reading(item: object, at: datetime) -> Reading | None:
         return None
     if isinstance(step, bool) or not isinstance(step, int) or abs(step) > MOST or value is None:
         return None
-    return Reading(name, step, value, at)
+    return Reading(masked(name), step, value, at)
 
 
 def _outcome(end: object) -> Outcome | None:

@@ -153,6 +153,12 @@ class TestPoints:
         assert [one.step for one in found.report.readings] == [1, 2]
         assert found.report.percent == 5.0 and len(found.problems) == 1
 
+    def test_a_token_for_a_name_is_not_shown(self) -> None:
+        token = "rwp_" + "a1B2" * 10
+        found = read(points=[point(name=token), point("NaN", name=f"{token}_loss")])
+        assert [one.name for one in found.report.readings] == ["rwp_•••"]
+        assert token not in repr(found)
+
     def test_more_than_a_hundred_are_too_many(self) -> None:
         found = read(points=[point(step=step) for step in range(10_000)])
         assert [one.step for one in found.report.readings] == list(range(100))

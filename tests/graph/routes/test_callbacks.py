@@ -101,6 +101,13 @@ class TestReplicate:
         (row,) = await doors.callbacks()
         assert row.headers["webhook-signature"] == "v1,??x"
 
+    async def test_tokens_in_headers_are_not_kept(self, doors: Doors) -> None:
+        token = "rwp_" + "a1B2" * 10
+        headers = {**SIGNED, "webhook_signature": f"v1,{token}", "user_agent": f"curl/{token}"}
+        await doors.call("POST", "/webhooks/replicate?run=x", b"{}", **headers)
+        (row,) = await doors.callbacks()
+        assert token not in str(row.headers) and row.headers["webhook-signature"] == "v1,rwp_•••"
+
 
 class TestSizes:
     async def test_ten_megabytes_are_taken_and_not_a_byte_more(self, doors: Doors) -> None:
