@@ -115,6 +115,7 @@ class Simulator(Protocol):
 
     scenarios: ClassVar[Mapping[str, str]]
     """What it can play: name → what happens, in a sentence."""
+    journal: Journal
 
     @property
     def app(self) -> ASGIApp: ...

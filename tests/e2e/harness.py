@@ -46,9 +46,9 @@ STOP_DEPLOYMENT = "mutation ($id: ID!) { stopDeployment(id: $id) { __typename ..
 class World:
     """Two API processes and two workers, on servers of their own; `PUBLIC_URL` is the first API's address.
 
-    `given` are further settings of theirs."""
+    `given` are further settings of theirs; `apis` and `workers` say if there are more or fewer of them."""
 
-    def __init__(self, folder: Path, **given: str) -> None:
+    def __init__(self, folder: Path, *, apis: int = 2, workers: int = 2, **given: str) -> None:
         environment = {
             **passed_on(),
             "ENVIRONMENT": "test",
@@ -57,7 +57,7 @@ class World:
             "SIGN_IN_ATTEMPTS_PER_MINUTE": "1000",
             **given,
         }
-        self.stack = Stack(folder, apis=2, workers=2, environment=environment, durable=False, restart=False)
+        self.stack = Stack(folder, apis=apis, workers=workers, environment=environment, durable=False, restart=False)
 
     @property
     def folder(self) -> Path:
