@@ -32,6 +32,7 @@ REDIS_AGAIN_SECONDS: Final = 5.0
 """How long a Redis that did not answer is left alone."""
 NAMESPACE: Final = "runwire"
 MIB: Final = 1024**2
+REPORT_UNIT_BYTES: Final = 64 * 1024
 
 
 class Attempt(StrEnum):
@@ -126,6 +127,7 @@ class CallKind(StrEnum):
     """What scripts and providers call."""
 
     REPORT = "report"
+    REPORT_BYTES = "report-bytes"
     ARTIFACT = "artifact"
     PROGRAM = "program"
     WEBHOOK = "webhook"
@@ -136,6 +138,8 @@ class CallKind(StrEnum):
 CALLS: Final[dict[CallKind, RateLimitItem]] = {
     # One a second over any time, of which ten may come at once.
     CallKind.REPORT: RateLimitItemPerSecond(10, 10, namespace=NAMESPACE),
+    # Small ones are not counted. Of a log no more than a third of this is kept in all.
+    CallKind.REPORT_BYTES: RateLimitItemPerHour(4096, namespace=NAMESPACE),
     CallKind.ARTIFACT: RateLimitItemPerMinute(60, namespace=NAMESPACE),
     CallKind.PROGRAM: RateLimitItemPerMinute(20, namespace=NAMESPACE),
     # Replicate sends two a second for one training at most. What is refused is not lost: its last one comes again, and
@@ -145,7 +149,8 @@ CALLS: Final[dict[CallKind, RateLimitItem]] = {
     # Of those who name no training in their address: a few per training, from few addresses.
     CallKind.WEBHOOK_ADDRESS: RateLimitItemPerMinute(600, namespace=NAMESPACE),
 }
-"""How often, for one subject: a token, a training, an address. Bytes are counted in MiB."""
+"""How often, for one subject: a token, a training, an address. Bytes are counted in MiB, those of reports in
+`REPORT_UNIT_BYTES`."""
 
 
 class CallLimiter:

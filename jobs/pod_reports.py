@@ -274,6 +274,9 @@ class _Reading:
         if not (_is_whole(start) and _is_whole(end) and 0 <= start <= end < 2**53 and isinstance(text, str)):
             self.problem("'log' has no text between two offsets.")
             return None
+        if len(text) > end - start:
+            self.problem("'log' has more text than there is room for between its offsets.")
+            return None
         offset = self.facts.log_offset
         if end <= offset:
             return None  # it was taken before

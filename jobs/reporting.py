@@ -122,7 +122,8 @@ async def _fold(
     if report.log is None or attempt.log_offset != report.log.end:
         attempt.log_state = dict(read.log_state)  # what was learned beside the log
     if problems:
-        service.mark_unreadable(work, callback, "Applied without what was wrong in it: " + " ".join(problems))
+        words = "Applied without what was wrong in it: " + " ".join(problems)
+        await service.mark_applied_in_part(work, callback, words)
     else:
         service.mark_applied(work, callback)
 
@@ -147,7 +148,7 @@ async def _pass_over(context: JobContext, callback: Callback, why: str) -> None:
         await runs.record(work, callback.run_id, nothing, report_sequence=callback.sequence)
         row = await queries.locked(work.session, callback.id)
         if row is not None:
-            service.mark_unreadable(work, row, why)
+            await service.mark_unreadable(work, row, why)
 
 
 def _facts(run: TrainingRun, attempt: RunAttempt) -> AttemptFacts:

@@ -45,6 +45,7 @@ class Callback(Row, table=True):
         sa.UniqueConstraint("source", "event_id"),
         sa.Index("ix_callbacks_waiting", "next_try_at", postgresql_where=sa.text("status = 'RECEIVED'")),
         sa.Index("ix_callbacks_run", "run_id", "attempt", "sequence"),
+        sa.Index("ix_callbacks_unknown", "created_at", postgresql_where=sa.text("run_id IS NULL")),
     )
 
     source: CallbackSource = Field(sa_type=enum_type(CallbackSource))

@@ -167,6 +167,20 @@ async def next_report(session: AsyncSession, run_id: UUID, attempt: int) -> Call
     return (await session.exec(statement)).one_or_none()
 
 
+async def without_effect(session: AsyncSession, callback: Callback, *, most: int) -> int:
+    """How many other callbacks about the same run were rejected or not understood; no more than `most` are counted."""
+    others = (
+        select(Callback.id)
+        .where(
+            Callback.run_id == callback.run_id,
+            Callback.id != callback.id,
+            col(Callback.status).in_((CallbackStatus.REJECTED, CallbackStatus.UNREADABLE)),
+        )
+        .limit(most)
+    )
+    return (await session.exec(select(func.count()).select_from(others.subquery()))).one()
+
+
 async def attempt_named(session: AsyncSession, provider: Provider, reference: str) -> RunAttempt | None:
     """The newest attempt with this id of the provider's."""
     statement = (

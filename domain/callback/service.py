@@ -21,6 +21,8 @@ from domain.work import UnitOfWork
 LONGEST_ERROR = 1000
 EVIDENCE_BYTES = 4096
 """Of a body that changes nothing, and that nobody applies again, so much is kept to look at."""
+MOST_WHOLE = 20
+"""Calls about one run that had no effect and are kept whole, to be applied again; anybody may send them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,8 +89,9 @@ async def apply_again(work: UnitOfWork, viewer: Viewer, *, callback_id: UUID) ->
 
 
 def mark_applied(work: UnitOfWork, callback: Callback) -> None:
-    """It had its effect."""
+    """It had its effect; nobody will apply it again, so that what is shown of it is enough."""
     callback.status, callback.applied_at, callback.error = CallbackStatus.APPLIED, work.now, None
+    callback.body = callback.body[: queries.SHOWN_BYTES]
 
 
 def mark_moot(work: UnitOfWork, callback: Callback, why: str) -> None:
@@ -97,14 +100,30 @@ def mark_moot(work: UnitOfWork, callback: Callback, why: str) -> None:
     callback.body = callback.body[:EVIDENCE_BYTES]
 
 
-def mark_rejected(work: UnitOfWork, callback: Callback, why: str) -> None:
-    """It is not by whom it says, as far as we can tell."""
+async def mark_rejected(work: UnitOfWork, callback: Callback, why: str) -> None:
+    """It is not by whom it says, as far as we can tell. Kept whole, unless there are many."""
+    await _cut_if_many(work, callback)
     _end(work, callback, CallbackStatus.REJECTED, why)
 
 
-def mark_unreadable(work: UnitOfWork, callback: Callback, why: str) -> None:
-    """It is kept whole, for whoever operates this to look at and have applied again."""
+async def mark_unreadable(work: UnitOfWork, callback: Callback, why: str) -> None:
+    """It is kept whole, for whoever operates this to look at and have applied again; unless there are many."""
+    await _cut_if_many(work, callback)
     _end(work, callback, CallbackStatus.UNREADABLE, why)
+
+
+async def mark_applied_in_part(work: UnitOfWork, callback: Callback, why: str) -> None:
+    """It had its effect but for what was wrong in it. The first ones of a run are shown as UNREADABLE, for a month;
+    whoever sends them without end fills nothing with them."""
+    if await queries.without_effect(work.session, callback, most=MOST_WHOLE) < MOST_WHOLE:
+        return _end(work, callback, CallbackStatus.UNREADABLE, why)
+    mark_applied(work, callback)
+    callback.error = _words(why)
+
+
+async def _cut_if_many(work: UnitOfWork, callback: Callback) -> None:
+    if await queries.without_effect(work.session, callback, most=MOST_WHOLE) >= MOST_WHOLE:
+        callback.body = callback.body[:EVIDENCE_BYTES]
 
 
 def try_later(work: UnitOfWork, callback: Callback, seconds: float, why: str) -> None:

@@ -12,13 +12,17 @@ from domain.events import time_text
 from domain.journal.service import append_run_event
 from domain.training import queries
 from domain.training.model import Artifact, LogLine, MetricPoint, TrainingRun
-from domain.training.report import LogChunk, Reading, StoredArtifact
+from domain.training.report import LogChunk, LogText, Reading, StoredArtifact
+from domain.training.status import LogLevel
 from domain.work import UnitOfWork
 
 READINGS_AT_ONCE = 2_000
 """One statement may have 32,767 parameters, and a reading has seven."""
 READINGS_TOLD = 250
 """In one event, so that the bus carries it whole."""
+LONGEST_LOG = 80 * 1024**2
+"""Of an attempt's log, in the units of its offsets, so much is kept; sandboxes here end theirs a little before."""
+LOG_IS_FULL = "The log reached its limit; further lines are not kept."
 LARGEST_LOG_EVENT_BYTES = 30 * 1024
 """A batch of lines that the bus still carries whole."""
 
@@ -31,7 +35,10 @@ async def keep_log(work: UnitOfWork, run: TrainingRun, chunk: LogChunk) -> None:
     attempt.log_offset = chunk.end
     if chunk.state:
         attempt.log_state = dict(chunk.state)
-    if not chunk.lines:
+    lines = chunk.lines if chunk.start < LONGEST_LOG else ()
+    if chunk.start < LONGEST_LOG <= chunk.end:
+        lines = (*lines, LogText(LOG_IS_FULL, work.now, LogLevel.WARNING))
+    if not lines:
         return
     rows = [
         {
@@ -43,7 +50,7 @@ async def keep_log(work: UnitOfWork, run: TrainingRun, chunk: LogChunk) -> None:
             "level": line.level,
             "text": line.text.replace("\x00", ""),
         }
-        for number, line in enumerate(chunk.lines, start=1)
+        for number, line in enumerate(lines, start=1)
     ]
     await work.session.exec(insert(LogLine), params=rows)
     run.log_lines += len(rows)

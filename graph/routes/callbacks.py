@@ -7,9 +7,11 @@ milliseconds, a repeated one is answered like the first, and what these doors le
 import hashlib
 import re
 from collections.abc import Awaitable, Callable, Mapping
+from contextlib import nullcontext
 from functools import wraps
 from typing import Final
 
+import anyio
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import BaseRoute, Route
@@ -27,6 +29,8 @@ from graph.limiter import MIB, CallKind, CallLimiter
 from graph.transport import client_address
 
 LONGEST_HEADER: Final = 1000
+SMALL_BYTES: Final = 256 * 1024
+LARGE_AT_ONCE: Final = 16
 _TAG = re.compile(r"[A-Za-z0-9-]{1,100}", re.ASCII)
 """What the tag of an attempt can be; what is none names nothing that we know."""
 KEPT: Final[Mapping[CallbackSource, tuple[str, ...]]] = {
@@ -68,6 +72,8 @@ class CallbackDoors:
     def __init__(self, services: Services, calls: CallLimiter) -> None:
         self.services = services
         self.calls = calls
+        self.large = anyio.CapacityLimiter(LARGE_AT_ONCE)
+        """Bodies that may be large take turns: nobody has shown anything yet, and memory is everybody's."""
 
     async def replicate(self, request: Request) -> Response:
         """Signed by Replicate, which a worker checks: the secret belongs to the account that trains."""
@@ -115,9 +121,15 @@ class CallbackDoors:
         """The body, if so much may come from this subject. What is too large or too slow is refused before us."""
         if counted:
             await self.calls.check(CallKind.WEBHOOK, subject)
-        body = await request.body()
+        async with self.large if _may_be_large(request) else nullcontext():
+            body = await request.body()
         await self.calls.check(CallKind.WEBHOOK_BYTES, subject, cost=1 + len(body) // MIB)
         return body
+
+
+def _may_be_large(request: Request) -> bool:
+    length = request.headers.get("content-length", "")
+    return not (length.isascii() and length.isdigit() and int(length) <= SMALL_BYTES)
 
 
 def _kept(request: Request, source: CallbackSource) -> dict[str, str]:

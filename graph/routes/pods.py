@@ -15,7 +15,7 @@ from domain.callback.service import Call
 from graph.callback.callers import pod_of, token_of
 from graph.callback.program import archive_of, order_of
 from graph.context import Services
-from graph.limiter import CallKind, CallLimiter
+from graph.limiter import REPORT_UNIT_BYTES, CallKind, CallLimiter
 from graph.routes.callbacks import answered
 
 MOST_REPORTS = 2**31 - 1
@@ -43,8 +43,10 @@ class PodDoors:
         await self.calls.check(CallKind.REPORT, token_of(request))
         pod = await pod_of(self.services, request)
         body = await request.body()
-        sequence = sequence_of(body)
         found = pod.found
+        if units := len(body) // REPORT_UNIT_BYTES:
+            await self.calls.check(CallKind.REPORT_BYTES, f"{found.run_id}:{found.attempt}", cost=units)
+        sequence = sequence_of(body)
         call = Call(
             CallbackSource.POD,
             body,

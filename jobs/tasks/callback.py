@@ -157,7 +157,7 @@ async def _hear(context: JobContext, callback: Callback, run: TrainingRun, attem
     except CallbackForged as error:
         logger.warning("A callback was rejected; it is kept as it came.", extra=_ids(callback))
         async with context.begin() as work:
-            service.mark_rejected(work, await _row(work, callback), str(error))
+            await service.mark_rejected(work, await _row(work, callback), str(error))
         return None
     except CallbackUnreadable as error:
         return await _end_unreadable(context, callback, str(error))
@@ -188,7 +188,7 @@ async def _end_moot(context: JobContext, callback: Callback, why: str) -> None:
 
 async def _end_unreadable(context: JobContext, callback: Callback, why: str) -> None:
     async with context.begin() as work:
-        service.mark_unreadable(work, await _row(work, callback), why)
+        await service.mark_unreadable(work, await _row(work, callback), why)
 
 
 async def _try_later(context: JobContext, callback: Callback, why: str, *, at_least: float = 0.0) -> None:

@@ -126,7 +126,7 @@ async def build_world(served: Served, engine: AsyncEngine) -> World:
         for event_id in ("kept", "rejected")
     ]
     async with served.worker.begin() as work:
-        mark_rejected(work, await work.session.get_one(Callback, calls[1]), "adas-reason")
+        await mark_rejected(work, await work.session.get_one(Callback, calls[1]), "adas-reason")
     key, _ = await _key(served, ada, ALL_SCOPES)
     session = await make_session(database, ada, user_agent="adas-phone")
     ids = {

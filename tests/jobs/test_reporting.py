@@ -18,8 +18,10 @@ from sqlmodel import col, select
 from db.artifacts import ArtifactStore
 from db.unit_of_work import Database
 from domain.callback.model import CallbackSource, CallbackStatus
+from domain.callback.service import MOST_WHOLE
 from domain.clock import FixedClock
 from domain.commands import CheckRun
+from domain.training import keeping
 from domain.training.model import Artifact, LogLine, MetricPoint, TrainingRun
 from domain.training.status import EndReason, Provider, RunStage, RunStatus
 from domain.viewer import Viewer
@@ -154,6 +156,40 @@ class TestReports:
         assert first.error is not None and "more than 100 points" in first.error and "'log'" in first.error
         after = await run_of(worker, run)
         assert (after.status, after.progress) == (RunStatus.TRAINING, 52.5)
+
+    async def test_who_sends_junk_without_end_fills_nothing(
+        self, database: Database, worker: JobContext, ada: Viewer
+    ) -> None:
+        run = await self.pod(database, ada)
+        reports = [{"sequence": number, "stage": "junk", "percent": 10.0} for number in range(1, MOST_WHOLE + 6)]
+        await self.reported(database, worker, run, *reports)
+        assert await self.statuses(worker) == [CallbackStatus.UNREADABLE] * MOST_WHOLE + [CallbackStatus.APPLIED] * 5
+        assert {row.error for row in await callbacks(worker.database)} == {
+            "Applied without what was wrong in it: 'stage' is none that a script can be in."
+        }
+
+    async def test_a_log_ends_at_its_limit(
+        self, database: Database, worker: JobContext, ada: Viewer, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(keeping, "LONGEST_LOG", 20)
+        run = await self.pod(database, ada)
+        logs = [
+            {"sequence": n + 1, "log": {"start": n * 8, "end": n * 8 + 8, "text": f"line  {n}\n"}} for n in range(6)
+        ]
+        await self.reported(database, worker, run, *logs)
+        async with worker.begin() as work:
+            texts = (await work.session.exec(select(LogLine.text).where(LogLine.run_id == run.id))).all()
+        assert list(texts) == ["line  0", "line  1", "line  2", keeping.LOG_IS_FULL]
+        assert (await attempt_of(worker, run)).log_offset == 48
+
+    async def test_a_log_is_no_longer_than_its_offsets_say(
+        self, database: Database, worker: JobContext, ada: Viewer
+    ) -> None:
+        """Else its limit would be none."""
+        run = await self.pod(database, ada)
+        await self.reported(database, worker, run, {"sequence": 1, "log": {"start": 0, "end": 3, "text": "long\n" * 9}})
+        assert await self.statuses(worker) == [CallbackStatus.UNREADABLE]
+        assert (await run_of(worker, run)).log_lines == 0
 
     async def test_what_the_database_refuses_does_not_hold_up_the_rest(
         self,

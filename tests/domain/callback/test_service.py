@@ -88,7 +88,7 @@ class TestStoring:
     ) -> None:
         forged = await keep(database, b"x", event_id="e1", headers={"webhook-signature": "v1,forged"})
         async with worker_database.begin() as work:
-            service.mark_rejected(work, await work.session.get_one(Callback, forged), "No valid signature.")
+            await service.mark_rejected(work, await work.session.get_one(Callback, forged), "No valid signature.")
         assert await keep(database, b"x", event_id="e1", headers={"webhook-signature": "v1,true"}) == forged
         (row,) = await callbacks(worker_database)
         assert (row.status, row.headers, row.error) == (
@@ -218,7 +218,7 @@ class TestApplyingAgain:
         async with worker.begin() as work:
             row = await work.session.get_one(Callback, id)
             row.tries = 7
-            service.mark_rejected(work, row, "No valid signature.")
+            await service.mark_rejected(work, row, "No valid signature.")
         return id
 
     async def test_an_operator_has_it_applied_anew_and_that_is_written_down(

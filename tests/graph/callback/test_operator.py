@@ -52,13 +52,15 @@ async def eve(database: Database) -> Viewer:
 async def marked(worker: Database, id: Any, status: CallbackStatus) -> None:
     async with worker.begin() as work:
         row = await work.session.get_one(Callback, id)
-        {
-            CallbackStatus.APPLIED: lambda: service.mark_applied(work, row),
-            CallbackStatus.MOOT: lambda: service.mark_moot(work, row, "It was over."),
-            CallbackStatus.REJECTED: lambda: service.mark_rejected(work, row, "No valid signature."),
-            CallbackStatus.UNREADABLE: lambda: service.mark_unreadable(work, row, "An object was expected."),
-            CallbackStatus.RECEIVED: lambda: None,
-        }[status]()
+        match status:
+            case CallbackStatus.APPLIED:
+                service.mark_applied(work, row)
+            case CallbackStatus.MOOT:
+                service.mark_moot(work, row, "It was over.")
+            case CallbackStatus.REJECTED:
+                await service.mark_rejected(work, row, "No valid signature.")
+            case CallbackStatus.UNREADABLE:
+                await service.mark_unreadable(work, row, "An object was expected.")
 
 
 async def test_a_call_is_shown_as_it_came_without_its_secrets(

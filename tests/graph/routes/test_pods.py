@@ -15,6 +15,7 @@ from typing import Any
 import anyio
 import orjson
 import pytest
+from limits import RateLimitItemPerHour
 
 from db import postgres
 from db.settings import Settings
@@ -27,8 +28,10 @@ from domain.training.model import PodTokenKind, TrainingRun
 from domain.training.recipes import checked_hyperparameters
 from domain.training.status import EndReason, RunStatus
 from domain.viewer import Viewer
+from graph import limiter
 from graph.guards import GuardSettings
 from graph.ids import global_id
+from graph.limiter import REPORT_UNIT_BYTES, CallKind
 from tests.factories import make_dataset, make_run, make_user
 from tests.fakes import Told
 from tests.graph.routes.calling import Doors, opened
@@ -217,6 +220,16 @@ class TestHowMuch:
         assert [row.sequence for row in await doors.callbacks()] == list(range(1, 11))
         again = await doors.token(run, attempt=2)
         assert (await doors.report(run, again, sequence=11)).status_code == 200
+
+    async def test_of_large_ones_an_attempt_sends_so_many_an_hour_whatever_tokens_it_has(
+        self, doors: Doors, run: TrainingRun, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setitem(limiter.CALLS, CallKind.REPORT_BYTES, RateLimitItemPerHour(3))
+        tokens = [await doors.token(run, attempt=2) for _ in range(2)]
+        large = "x" * REPORT_UNIT_BYTES
+        answers = [await doors.report(run, tokens[n % 2], sequence=n, more=large) for n in range(1, 6)]
+        assert [answer.status_code for answer in answers] == [200] * 3 + [429] * 2
+        assert (await doors.report(run, tokens[0], sequence=4)).status_code == 200  # a sign of life gets through
 
     async def test_a_flood_without_a_right_asks_the_database_ten_times(self, doors: Doors, run: TrainingRun) -> None:
         answers = [await doors.report(run, "rwp_" + "x" * 43) for _ in range(20)]

@@ -12,6 +12,7 @@ from sqlmodel import select
 
 from db.unit_of_work import Database
 from domain.callback.model import Callback, CallbackSource, CallbackStatus
+from domain.callback.service import MOST_WHOLE
 from domain.clock import FixedClock
 from domain.commands import ApplyCallback, CheckRun
 from domain.training import queries
@@ -162,6 +163,21 @@ class TestReplicate:
         row = await row_of(worker, id)
         assert (row.status, row.error, row.body) == (CallbackStatus.REJECTED, "No valid signature.", b"forged")
         assert await run_of(worker, run) == run and told.events == [] and told.commands == []
+
+    async def test_of_many_forged_ones_little_is_kept(
+        self, database: Database, worker: JobContext, replicate: HearingTrainer, ada: Viewer
+    ) -> None:
+        run = await started(database, ada)
+
+        def hears(body: CallbackBody, position: Position) -> Report:
+            raise CallbackForged("No valid signature.")
+
+        replicate.hears = hears
+        ids = [await called(database, run, b"%05d" % number + b"x" * 10_000) for number in range(MOST_WHOLE + 5)]
+        for id in ids:
+            await tasks.apply_callback(worker, id)
+        sizes = [len((await row_of(worker, id)).body) for id in ids]
+        assert sizes == [10_005] * MOST_WHOLE + [4096] * 5
 
     async def test_an_unreadable_one_is_kept_with_what_was_expected(
         self, database: Database, worker: JobContext, replicate: HearingTrainer, ada: Viewer
