@@ -31,6 +31,7 @@ GAP_SECONDS = 10.0
 """How long a script's report waits for the one before it; a script that gave one up goes on without it."""
 FILES_SECONDS = 20.0
 """How long the files that an attempt left are read by one worker alone."""
+FILES_WORDS = "The files that were left are being read."
 
 
 async def apply_reports(context: JobContext, callback: Callback) -> None:
@@ -44,7 +45,7 @@ async def apply_reports(context: JobContext, callback: Callback) -> None:
         return
     left: tuple[UUID, LeftBehind] | None = None
     while True:
-        step = await _next_step(context, run_id, number, left)
+        step = await _next_step(context, run_id, number, left, claimed=callback.id)
         if step is None:
             return
         if isinstance(step, _LookAtFiles):
@@ -61,7 +62,7 @@ class _LookAtFiles:
 
 
 async def _next_step(
-    context: JobContext, run_id: UUID, number: int, left: tuple[UUID, LeftBehind] | None
+    context: JobContext, run_id: UUID, number: int, left: tuple[UUID, LeftBehind] | None, *, claimed: UUID
 ) -> "_LookAtFiles | bool | None":
     """Apply the next report; None if there is none that may be applied now."""
     callback: Callback | None = None
@@ -87,7 +88,9 @@ async def _next_step(
             files: LeftBehind | None = None
             if read.says_success and run.status is not RunStatus.CANCELING:
                 if left is None or left[0] != callback.id:
-                    service.try_later(work, callback, FILES_SECONDS, "The files that were left are being read.")
+                    if callback.id != claimed and callback.error == FILES_WORDS and callback.next_try_at > work.now:
+                        return None  # by somebody else: whoever brings the reports behind it does not read them too
+                    service.try_later(work, callback, FILES_SECONDS, FILES_WORDS)
                     return _LookAtFiles(callback.id, attempt.tag)
                 files = left[1]
             await _fold(work, run, attempt, callback, read, files)

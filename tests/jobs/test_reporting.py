@@ -3,6 +3,7 @@
 import hashlib
 import json
 import random
+import time
 from collections.abc import AsyncIterator
 from datetime import timedelta
 from typing import Any, ClassVar
@@ -25,7 +26,10 @@ from domain.training import keeping
 from domain.training.model import Artifact, LogLine, MetricPoint, TrainingRun
 from domain.training.status import EndReason, Provider, RunStage, RunStatus
 from domain.viewer import Viewer
+from jobs import reporting
 from jobs.context import JobContext
+from jobs.pod_artifacts import LeftBehind
+from jobs.programs import COMMAND_RECIPE
 from jobs.tasks import callback as tasks
 from tests.domain.callback.support import callbacks, keep, make_token
 from tests.fakes import Told
@@ -385,6 +389,34 @@ class TestWhatWasLeft:
         assert run.status is RunStatus.DEPLOYING
         (artifact,) = await self.artifacts(worker, run)
         assert artifact.details == {"classes": ["a\ufffdb", "\ufffd"], "huge": str(10**40), "nan": None}
+
+    async def test_gigabytes_are_read_once_however_many_reports_come_behind(
+        self, database: Database, worker: JobContext, ada: Viewer, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        run = await started(database, ada, provider=Provider.RUNPOD, recipe=COMMAND_RECIPE)
+        token = await make_token(worker.database, run)
+        reports: list[dict[str, Any]] = [{"sequence": 1, "end": {"reason": "SUCCEEDED"}}]
+        reports += [{"sequence": number} for number in range(2, 7)]
+        ids = []
+        for said in reports:
+            given: dict[str, Any] = {"source": CallbackSource.POD, "token": token, "sequence": said["sequence"]}
+            ids.append(await keep(database, orjson.dumps(said), event_id=str(said["sequence"]), **given))
+        readings = 0
+
+        def read(store: ArtifactStore, tag: str) -> LeftBehind:
+            nonlocal readings
+            readings += 1
+            time.sleep(0.3)
+            return LeftBehind(None, ())
+
+        monkeypatch.setattr(reporting, "left_behind", read)
+        async with anyio.create_task_group() as tasks_of_workers:
+            for id in ids:
+                assert id is not None
+                tasks_of_workers.start_soon(tasks.apply_callback, worker, id)
+                await anyio.sleep(0.03)
+        assert readings == 1
+        assert (await run_of(worker, run)).status is RunStatus.READY
 
     async def test_a_command_has_succeeded_with_whatever_it_left(
         self, database: Database, worker: JobContext, ada: Viewer
