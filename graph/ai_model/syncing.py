@@ -11,7 +11,14 @@ from domain.errors import NotFound
 from domain.training.status import Provider
 from domain.viewer import Scope
 from graph.context import Context
-from jobs.providers.base import FinishedModel, ProviderError, ProviderLost, ProviderRefused, RemoteTrainer
+from jobs.providers.base import (
+    CredentialRefused,
+    FinishedModel,
+    ProviderError,
+    ProviderLost,
+    ProviderRefused,
+    RemoteTrainer,
+)
 
 READ_SECONDS = 9.0
 LONGEST_VERSION = 300
@@ -27,14 +34,19 @@ async def synced_model(context: Context, model_id: UUID, version: str | None) ->
     async with context.begin() as work:
         model = await service.sync_model(work, viewer, model_id=model_id)
         last = await queries.latest_remote_attempt(work.session, model.id)
-    if last is None:
-        if version is not None:
+        if last is None and version is not None:
             raise VersionNotSupported(Provider.LOCAL)
+    if last is None:
         return model
     wanted = version or last.attempt.reference
     if wanted is None or (version is None and (not last.run.status.is_final or last.run.id == model.trained_run_id)):
         return model  # a worker looks at it, or there is nothing that we do not know
-    found = await _read(context, last, wanted)
+    try:
+        found = await _read(context, last, wanted)
+    except VersionNotSupported:
+        if version is None:
+            return model  # its last training left nothing at the provider
+        raise
     if found is None:
         if version is None:
             return model
@@ -68,6 +80,8 @@ async def _read(context: Context, last: queries.RemoteAttempt, version: str) -> 
             return await trainer.finished(version)
     except ProviderLost:
         return None
+    except CredentialRefused:  # nothing is known of the version then
+        raise ProviderNotReadable(attempt.provider) from None
     except ProviderRefused:
         raise VersionNotSupported(attempt.provider) from None
     except (ProviderError, TimeoutError):

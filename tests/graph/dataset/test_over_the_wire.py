@@ -16,15 +16,18 @@ from db.unit_of_work import Database
 from domain.dataset.model import Dataset, DatasetStatus
 from domain.training.status import RunStatus
 from domain.viewer import Viewer
+from graph.dataset.pace import Pace
 from graph.server import Server, server_config
 from jobs.recipes import fetch
 from jobs.recipes.fetch import Download
 from tests.factories import make_dataset, make_run, make_user
-from tests.graph.dataset.conftest import CONTENT, Room
+from tests.graph.dataset.conftest import CONTENT, Room, app_of
 from tests.graph.transport.toy import free_socket, until
 
 pytestmark = pytest.mark.anyio
 
+BLOCKS = Pace(check_seconds=0.0, block_bytes=64 * 1024)
+"""Megabytes are not sent in a hundred thousand pieces, each with a look at the database."""
 LARGE = b"pixel,digit\n" + b"".join(b"%d,%d\n" % (row % 17, row % 10) for row in range(250_000))
 SHA256 = hashlib.sha256(LARGE).hexdigest()
 
@@ -38,7 +41,8 @@ async def port(room: Room) -> AsyncIterator[int]:
 
     with contextlib.closing(free_socket()) as listening:
         listening.listen()
-        config = server_config(room.app, host="127.0.0.1", port=0)
+        app = app_of(room.services, room.store, BLOCKS)
+        config = server_config(app, host="127.0.0.1", port=0)
         config.lifespan = "off"
         server = Server(config, drain=drain)
         running = asyncio.create_task(server.serve(sockets=[listening]))

@@ -170,7 +170,7 @@ REFUSED: dict[str, tuple[dict[str, Any], str, str, list[str] | None, dict[str, s
         "Unavailable",
         "PROVIDER_NOT_AVAILABLE",
         ["provider"],
-        {"en": "use LOCAL", "pt": "use LOCAL"},
+        {"en": "connectIntegration", "pt": "connectIntegration"},
     ),
 }
 
