@@ -17,7 +17,16 @@ import anyio
 from domain.secret import Secret
 from domain.training.report import Report
 from domain.training.status import Provider
-from jobs.providers.base import Account, DatasetOrder, HomeOrder, Position, RemoteTrainer, Trainer, TrainingOrder
+from jobs.providers.base import (
+    Account,
+    DatasetOrder,
+    HomeOrder,
+    Position,
+    ProviderLost,
+    RemoteTrainer,
+    Trainer,
+    TrainingOrder,
+)
 from jobs.simulators.kit import Truth
 from tests.conformance.ground import Ground
 
@@ -121,9 +130,12 @@ class Driver(ABC):
         if end.artifact is not None:
             content = await anyio.Path(end.artifact.location).read_bytes()
             return hashlib.sha256(content).hexdigest() == end.artifact.sha256
-        assert end.hosted is not None and isinstance(trainer, RemoteTrainer)
-        found = await trainer.finished(end.hosted.version)
-        return found.version == end.hosted.version
+        if end.hosted is None or not isinstance(trainer, RemoteTrainer):
+            return False
+        try:
+            return (await trainer.finished(end.hosted.version)).version == end.hosted.version
+        except ProviderLost:
+            return False
 
     @property
     def base_url(self) -> str:

@@ -99,7 +99,7 @@ async def lived(driver: Driver, play: Play) -> Life:
         succeeded = life.outcome.succeeded
         if succeeded:
             life.models.append(await driver.has_model(order, another, life.end))
-            if life.end.hosted is not None and isinstance(trainer, RemoteTrainer):
+            if life.models[0] and life.end.hosted is not None and isinstance(trainer, RemoteTrainer):
                 life.finished = await trainer.finished(life.end.hosted.version)
         life.stops += await stopped(driver, trainer, reference)
         life.stops.append(await another.stop(reference))

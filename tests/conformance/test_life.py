@@ -86,6 +86,10 @@ class TestReports:
         assert costs == sorted(costs)
         assert all(cost >= 0 for cost in costs)
 
+    async def test_what_costs_is_told(self, life: Life) -> None:
+        told = max((report.cost_micros or 0 for report in life.reports), default=0)
+        assert [one.cost_micros > 0 for one in life.truth] == [told > 0]
+
     async def test_it_is_seen_to_go_on(self, success: Life) -> None:
         """Not only its end: what it is busy with, and how far, where the provider tells that."""
         assert {report.stage for report in success.reports} - {None} != set()
