@@ -12,6 +12,7 @@ from domain.deployment import queries as deployments
 from domain.deployment import service as deployment_service
 from domain.deployment.model import Deployment
 from domain.events import time_text
+from domain.integration.errors import NotInTestMode
 from domain.journal.service import append_feed_event
 from domain.training import queries as training
 from domain.training.model import TrainingRun
@@ -112,10 +113,13 @@ async def follow_deployment(work: UnitOfWork, deployment: Deployment) -> None:
 
 
 async def sync_model(work: UnitOfWork, viewer: Viewer, *, model_id: UUID) -> AIModel:
-    """Have the provider of the model's current run read again now, by a worker. Raises `NotFound`."""
+    """Have the provider of the model's current run read again now, by a worker. Raises `NotFound`; and
+    `NotInTestMode` where a key for tests names a model that is trained for real."""
     viewer.require(Scope.MODELS_WRITE)
     model = await queries.model_of(work.session, viewer, model_id)
     run = await training.locked_run(work.session, model.current_run_id) if model.current_run_id else None
+    if run is not None and viewer.test_mode and not run.test_mode:
+        raise NotInTestMode
     if run is not None and not run.status.is_final:
         run.next_check_at = work.now
         work.enqueue(CheckRun(run.id))

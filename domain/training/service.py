@@ -11,6 +11,7 @@ from domain.ai_model.model import AIModel
 from domain.commands import CheckRun
 from domain.deployment.model import Resource, ResourceKind, ResourceStatus
 from domain.errors import NotFound
+from domain.integration.errors import NotInTestMode
 from domain.journal.service import append_feed_event, append_run_event
 from domain.sql import plain
 from domain.training import queries
@@ -54,9 +55,10 @@ async def retry_run(
 async def cancel_run(work: UnitOfWork, viewer: Viewer, *, run_id: UUID) -> TrainingRun:
     """Stop a run the viewer owns; the provider is told afterwards, by a job. Asking twice is asking once.
 
-    Raises `NotFound`, and `RunAlreadyEnded` for READY and FAILED ones."""
+    Raises `NotFound`, `NotInTestMode`, and `RunAlreadyEnded` for READY and FAILED ones."""
     viewer.require(Scope.RUNS_WRITE)
     run = await queries.run_of(work.session, viewer, run_id, lock=True)
+    check_mode(viewer, run)
     if run.status in (RunStatus.CANCELING, RunStatus.CANCELED):
         return run
     if run.status.is_final:
@@ -72,10 +74,17 @@ async def cancel_run(work: UnitOfWork, viewer: Viewer, *, run_id: UUID) -> Train
     return run
 
 
+def check_mode(viewer: Viewer, run: TrainingRun) -> None:
+    """Raises `NotInTestMode` where a key for tests would reach what is done for real."""
+    if viewer.test_mode and not run.test_mode:
+        raise NotInTestMode
+
+
 async def sync_run(work: UnitOfWork, viewer: Viewer, *, run_id: UUID) -> TrainingRun:
-    """Have the provider read again now, whatever the next check was set to."""
+    """Have the provider read again now, whatever the next check was set to. Raises `NotFound`, `NotInTestMode`."""
     viewer.require(Scope.RUNS_WRITE)
     run = await queries.run_of(work.session, viewer, run_id, lock=True)
+    check_mode(viewer, run)
     if not run.status.is_final:
         run.next_check_at = work.now
         work.enqueue(CheckRun(run.id))

@@ -8,6 +8,7 @@ from domain.ai_model import queries, service
 from domain.ai_model.errors import BadVersion, ProviderNotReadable, VersionNotSupported
 from domain.ai_model.model import AIModel
 from domain.errors import NotFound
+from domain.training.service import check_mode
 from domain.training.status import Provider
 from domain.viewer import Scope
 from graph.context import Context
@@ -36,6 +37,8 @@ async def synced_model(context: Context, model_id: UUID, version: str | None) ->
         last = await queries.latest_remote_attempt(work.session, model.id)
         if last is None and version is not None:
             raise VersionNotSupported(Provider.LOCAL)
+        if last is not None:
+            check_mode(viewer, last.run)
     if last is None:
         return model
     wanted = version or last.attempt.reference
