@@ -4,6 +4,9 @@ PYTHON ?=
 ARGS ?=
 PROVIDER ?=
 PROMPT ?=
+SEEDS ?= 1
+SEED ?=
+RUNS ?= 200
 
 VENV := .venv
 BIN := $(VENV)/bin
@@ -13,7 +16,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 export PROMPT # through the environment, for it is free text
 
 .DEFAULT_GOAL := help
-.PHONY: help demo up test lint schema bench lock clean
+.PHONY: help demo up test lint schema bench chaos lock clean
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -28,12 +31,15 @@ test: $(INSTALLED) ## Run the tests (ARGS= goes to pytest, and takes its pick)
 ifdef ARGS
 	@$(BIN)/python -m pytest $(ARGS)
 else # faults want the machine for themselves
-	@$(BIN)/python -m pytest --numprocesses 2 --dist loadfile --ignore tests/e2e
-	@$(BIN)/python -m pytest tests/e2e
+	@$(BIN)/python -m pytest --numprocesses 2 --dist loadfile --ignore tests/e2e --ignore tests/chaos/test_chaos.py
+	@$(BIN)/python -m pytest tests/e2e tests/chaos/test_chaos.py
 endif
 
 bench: $(INSTALLED) ## Measure what is promised in time (SHORT=1 takes less of it)
 	@$(BIN)/python -m bench $(if $(SHORT),--short)
+
+chaos: $(INSTALLED) ## Kill everything at random while runs go on at all providers (SEEDS= SEED= RUNS=)
+	@$(BIN)/python -m tests.chaos --seeds '$(SEEDS)' --runs '$(RUNS)' $(if $(SEED),--seed '$(SEED)') $(ARGS)
 
 lint: $(INSTALLED) ## Check style, format, types and import directions
 	@$(BIN)/ruff check
