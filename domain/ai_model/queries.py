@@ -98,10 +98,21 @@ async def latest_remote_attempt(session: AsyncSession, model_id: UUID) -> Remote
     return RemoteAttempt(*found) if found is not None else None
 
 
-async def is_reference_of(session: AsyncSession, user_id: UUID, provider: Provider, references: Sequence[str]) -> bool:
-    """Whether one of these is what a provider calls a training of the user's."""
-    statement = select(RunAttempt.id).where(
-        RunAttempt.user_id == user_id, RunAttempt.provider == provider, col(RunAttempt.reference).in_(references)
+async def is_reference_of(
+    session: AsyncSession, user_id: UUID, provider: Provider, references: Sequence[str], *, test_mode: bool
+) -> bool:
+    """Whether one of these is what a provider calls a training of the user's with the operator's account; or, in test
+    mode, with their simulated one, whose numbers mean nothing elsewhere."""
+    statement = (
+        select(RunAttempt.id)
+        .join(TrainingRun, col(TrainingRun.id) == col(RunAttempt.run_id))
+        .where(
+            RunAttempt.user_id == user_id,
+            RunAttempt.provider == provider,
+            col(RunAttempt.reference).in_(references),
+            col(RunAttempt.integration_id).is_(None),
+            TrainingRun.test_mode == test_mode,
+        )
     )
     return (await session.exec(statement.limit(1))).first() is not None
 

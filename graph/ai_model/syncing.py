@@ -59,7 +59,8 @@ async def synced_model(context: Context, model_id: UUID, version: str | None) ->
         if last.attempt.integration_id is None:
             # The operator's account holds the models of all its users.
             references = [name for name in (found.reference, found.version) if name is not None]
-            if not await queries.is_reference_of(work.session, user_id, provider, references):
+            test_mode = last.run.test_mode
+            if not await queries.is_reference_of(work.session, user_id, provider, references, test_mode=test_mode):
                 raise NotFound("AIModel", field=("providerVersion",))
         return await service.attach_version(
             work, viewer, model_id=model_id, provider=provider, version=found.version, url=found.url

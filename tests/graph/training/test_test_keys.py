@@ -3,6 +3,7 @@
 import pytest
 from sqlmodel import select
 
+from domain.ai_model.queries import is_reference_of
 from domain.training.model import RunAttempt
 from domain.training.status import Provider, RunStatus
 from domain.viewer import Viewer
@@ -58,3 +59,24 @@ async def test_what_it_tries_again_is_a_test(served: Served, ada: Viewer) -> Non
     )
     answer = (await served.data(RETRY, token, id=id_of(real)))["answer"]
     assert answer["__typename"] == "TrainingRun", answer
+
+
+async def test_a_number_that_a_simulator_gave_names_nothing_real(served: Served, ada: Viewer) -> None:
+    """Simulated tunes have numbers like real ones, and whoever makes many comes by that of somebody else's."""
+    assert ada.user_id is not None
+    for test_mode in (True, False):
+        run = await make_run(
+            served.database, ada, status=RunStatus.FAILED, provider=Provider.ASTRIA, test_mode=test_mode
+        )
+        async with served.worker.begin() as work:
+            attempt = (await work.session.exec(select(RunAttempt).where(RunAttempt.run_id == run.id))).one()
+            attempt.reference = "3401603" if test_mode else "2504944"
+    async with served.database.begin(ada) as work:
+        found = {
+            (number, test_mode): await is_reference_of(
+                work.session, ada.user_id, Provider.ASTRIA, [number], test_mode=test_mode
+            )
+            for number in ("3401603", "2504944")
+            for test_mode in (True, False)
+        }
+    assert [key for key, is_theirs in found.items() if is_theirs] == [("3401603", True), ("2504944", False)]
