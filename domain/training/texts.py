@@ -5,7 +5,7 @@ from domain.training.status import EndReason, RunStage, RunStatus
 STAGES: dict[RunStage, tuple[str, str]] = {
     RunStage.WAITING: ("Waiting for a free place", "Aguardando uma vaga"),
     RunStage.GENERATING_CODE: ("Writing the code", "Escrevendo o código"),
-    RunStage.CREATING_SANDBOX: ("Creating the sandbox", "Criando o ambiente isolado"),
+    RunStage.CREATING_SANDBOX: ("Preparing the machine", "Preparando a máquina"),
     RunStage.WRITING_FILES: ("Writing the files", "Gravando os arquivos"),
     RunStage.INSTALLING: ("Installing what the training needs", "Instalando o que o treinamento precisa"),
     RunStage.DOWNLOADING_DATA: ("Fetching the data", "Baixando os dados"),
@@ -19,7 +19,10 @@ STAGES: dict[RunStage, tuple[str, str]] = {
 ENDS: dict[EndReason, tuple[str, str]] = {
     EndReason.SUCCEEDED: ("Ready", "Pronto"),
     EndReason.CANCELED_BY_USER: ("Canceled as you asked", "Cancelado a seu pedido"),
-    EndReason.CANCELED_BY_OPERATOR: ("Canceled by the operator", "Cancelado pelo operador"),
+    EndReason.CANCELED_BY_OPERATOR: (
+        "Canceled by the operator, or at the provider",
+        "Cancelado pelo operador ou no provedor",
+    ),
     EndReason.NO_CAPACITY: (
         "The provider had no free machine; try again later or choose another GPU",
         "O provedor não tinha máquina livre; tente mais tarde ou escolha outra GPU",

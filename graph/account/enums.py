@@ -8,14 +8,16 @@ expose(
     Scope,
     "A right of a credential: reading or writing one kind of thing. A signed-in user has all of them.",
     {
-        "RUNS_READ": "Read runs, configs and their streams.",
-        "RUNS_WRITE": "Start and stop runs, save configs.",
+        "RUNS_READ": "Read runs, configs and their streams; with MODELS_READ also resources.",
+        "RUNS_WRITE": "Quote, start, sync and stop runs, save configs.",
         "DATASETS_READ": "Read datasets.",
         "DATASETS_WRITE": "Make, upload and delete datasets.",
-        "MODELS_READ": "Read models, apps and deployments, and open private apps.",
-        "MODELS_WRITE": "Deploy models, and say who may open them.",
-        "ACCOUNT_READ": "Read who you are, your sessions and your keys.",
-        "ACCOUNT_WRITE": "Change who you are, end sessions, make and revoke keys.",
+        "MODELS_READ": "Read models, apps and deployments, and open private apps; with RUNS_READ also resources.",
+        "MODELS_WRITE": "Deploy and sync models, and say who may open them.",
+        "ACCOUNT_READ": "Read who you are, your sessions, keys and accounts at providers; for operators also callbacks"
+        " and figures.",
+        "ACCOUNT_WRITE": "Change who you are, end sessions, make and revoke keys, connect, test and disconnect accounts"
+        " at providers; for operators also apply callbacks.",
     },
 )
 expose(

@@ -25,7 +25,9 @@ class Callback(Node):
     attempt: int | None = strawberry.field(description="The attempt of the run that it is about.")
     tries: int = strawberry.field(description="How often it was taken up.")
     received_at: datetime = strawberry.field(description="When it came first.")
-    applied_at: datetime | None = strawberry.field(description="When that was decided.")
+    applied_at: datetime | None = strawberry.field(
+        description="When it was decided what became of it; null while it waits."
+    )
     next_try_at: datetime | None = strawberry.field(description="When it is taken up again; null once it has ended.")
     sha256: str = strawberry.field(description="The SHA-256 of the body as it came, in hex.")
     headers: strawberry.scalars.JSON = strawberry.field(description="Those that say something about it.")

@@ -10,7 +10,7 @@ expose(
     {
         "CSV": "Rows of values, the first with the columns' names.",
         "JSONL": "One JSON object per line.",
-        "ZIP": "An archive that holds exactly one CSV or JSONL file.",
+        "ZIP": "An archive that holds exactly one CSV or JSONL file, or nothing but pictures (JPEG, PNG, WebP).",
     },
 )
 expose(

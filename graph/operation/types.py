@@ -15,7 +15,7 @@ class ProviderFigures:
     provider: Provider = strawberry.field(description="Whose figures these are.")
     attempts: int = strawberry.field(description="How many attempts it was asked for.")
     succeeded: int = strawberry.field(description="How many of them ended well.")
-    failed: int = strawberry.field(description="How many failed, whatever the reason.")
+    failed: int = strawberry.field(description="How many failed, those aside that found no free machine.")
     canceled: int = strawberry.field(description="How many somebody stopped.")
     without_capacity: int = strawberry.field(description="How many found no free machine.")
     success_rate: float | None = strawberry.field(

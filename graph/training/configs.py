@@ -59,10 +59,8 @@ class SaveTrainingConfigInput:
     hyperparameters: strawberry.scalars.JSON | None = strawberry.field(
         default=None, description="An object with settings of the recipe."
     )
-    gpu_types: list[str] | None = strawberry.field(
-        default=None, description="GPU types, the best first; not for LOCAL."
-    )
-    image: str | None = strawberry.field(default=None, description="The machine image to run in; not for LOCAL.")
+    gpu_types: list[str] | None = strawberry.field(default=None, description="GPU types, the best first; RUNPOD only.")
+    image: str | None = strawberry.field(default=None, description="The machine image to run in; RUNPOD only.")
     time_limit_seconds: int | None = strawberry.field(
         default=None, description="Seconds after which the training is stopped."
     )

@@ -67,7 +67,9 @@ class StartTrainingRunInput:
         default=None, description="What is done when something looks wrong; you are told of what has no rule."
     )
     scenario: str | None = strawberry.field(
-        default=None, description="What the simulator is to play; with an API key of test mode only."
+        default=None,
+        description="What the simulator is to play, one of `testScenarios`; with an API key of test mode only. Each"
+        " fallback plays it too and has to know it; LOCAL plays nothing and can stand behind any.",
     )
     training_config_id: strawberry.ID | None = strawberry.field(
         default=None, description="Saved settings; what you give here goes before them."
