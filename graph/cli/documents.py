@@ -57,6 +57,8 @@ subscription FollowRun($id: ID!, $after: Cursor) {
     ... on RunLogged { fromLine toLine lines { line at level text } }
     ... on RunMeasured { readings { name step value } }
     ... on RunDeploymentReady { deploymentUrl }
+    ... on RunAttemptStarted { provider gpuType }
+    ... on RunWarned { reason words action }
     run { id endReason errorMessage deploymentUrl durationSeconds model { id name } }
   }
 }

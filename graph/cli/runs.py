@@ -6,6 +6,7 @@ import json
 from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import aclosing
 from datetime import datetime
+from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any, TypeVar
 
@@ -15,6 +16,8 @@ from rich.measure import Measurement
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn
 from rich.table import Table
 
+from domain.training.rules import RuleAction
+from domain.training.status import Provider, WarningCode
 from graph.cli import documents
 from graph.cli.client import Client
 from graph.cli.errors import ClientError, Exit, Usage
@@ -87,7 +90,7 @@ def train(
     wish = {
         "modelName": name,
         "recipe": recipe,
-        "provider": provider.upper(),
+        "provider": _one_of(Provider, provider, "--provider"),
         "hyperparameters": _hyperparameters(settings or [], target),
         "tags": tags or [],
         "timeLimitSeconds": time_limit,
@@ -95,7 +98,7 @@ def train(
         "idempotencyKey": key,
         "gpuTypes": gpus,
         "image": image,
-        "fallbacks": [{"provider": word.upper()} for word in fallbacks or []],
+        "fallbacks": [{"provider": _one_of(Provider, word, "--fallback")} for word in fallbacks or []],
         "budgetMicros": round(budget * 1_000_000) if budget is not None else None,
         "rules": [_rule(text) for text in rules or []],
         "scenario": scenario,
@@ -115,7 +118,11 @@ def train(
         try:
             if quote:
                 found = await client.ask(documents.QUOTE_RUN, input={**wish, "datasetId": dataset_id})
-                return _tell_quote(found, as_json=as_json)
+                _tell_quote(found, as_json=as_json)
+                if is_file and not as_json:
+                    again = f"The file is uploaded: `runwire train {dataset_id} …` starts the run without sending it."
+                    console.print(again, style="dim", soft_wrap=True, highlight=False)
+                return Exit.DONE
             run = await client.ask(documents.START_RUN, input={**wish, "datasetId": dataset_id})
         except ClientError as error:
             if is_file:
@@ -412,13 +419,21 @@ def _rule(text: str) -> dict[str, str]:
     warning, equals, action = text.partition("=")
     if not equals:
         raise Usage(f"{text!r} is no rule; write it as NAN_LOSS=STOP.")
-    return {"warning": warning.strip().upper(), "action": action.strip().upper()}
+    return {"warning": _one_of(WarningCode, warning, "--rule"), "action": _one_of(RuleAction, action, "--rule")}
 
 
-def _tell_quote(quote: dict[str, Any], *, as_json: bool) -> int:
+def _one_of(kind: type[StrEnum], text: str, option: str) -> str:
+    """The word as the API writes it; said here, before a file is uploaded for nothing. Raises `Usage`."""
+    word = text.strip().upper()
+    if word not in kind.__members__:
+        raise Usage(f"{option} knows no {text.strip()}; there are {', '.join(kind.__members__)}.")
+    return word
+
+
+def _tell_quote(quote: dict[str, Any], *, as_json: bool) -> None:
     if as_json:
         print_json(quote)
-        return Exit.DONE
+        return
     table = Table(box=None, pad_edge=False, header_style="dim")
     for heading in ("Provider", "GPU", "Price", "Expected", "Takes", "Free"):
         table.add_column(heading, no_wrap=True)
@@ -435,7 +450,6 @@ def _tell_quote(quote: dict[str, Any], *, as_json: bool) -> int:
     _print_table(table)
     if quote["testMode"]:
         console.print("[dim]Test mode: simulators would do it, and nobody would be charged.[/]")
-    return Exit.DONE
 
 
 def _price(option: dict[str, Any]) -> str:

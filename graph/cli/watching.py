@@ -50,6 +50,8 @@ class RunView:
         self.error_message: str | None = None
         self.trouble = ""
         """Why nothing is heard at the moment."""
+        self.news = ""
+        """The last that its owner should know beside its state: another attempt, a warning."""
 
     def take(self, message: dict[str, Any]) -> None:
         """Bring it up to this message."""
@@ -66,6 +68,7 @@ class RunView:
         for line in message.get("lines", ()):
             self.tail.append(line)
         self.log_lines = max(self.log_lines, message.get("toLine", 0))
+        self.news = news_of(message) or self.news
 
     @property
     def has_ended(self) -> bool:
@@ -154,6 +157,8 @@ class PlainScreen:
     def show(self, message: dict[str, Any], view: RunView) -> None:
         for line in message.get("lines", ()):
             self._print(f"  | {line['text']}")
+        if news := news_of(message):
+            self._print(f"  ! {news}")
         if view.words != self._said or view.progress >= self._next_percent:
             self._said = view.words
             self._next_percent = (view.progress // PLAIN_STEP_PERCENT + 1) * PLAIN_STEP_PERCENT
@@ -200,8 +205,7 @@ class LiveScreen:
         if view.readings:
             parts.append(_metrics(view))
         parts.extend(_log_line(line) for line in view.tail)
-        if view.trouble:
-            parts.append(Text(view.trouble, style="yellow"))
+        parts.extend(Text(text, style="yellow") for text in (view.news, view.trouble) if text)
         return Padding(Group(*parts), (0, 2))
 
     def _head(self, view: RunView) -> Table:
@@ -226,14 +230,26 @@ class LiveScreen:
 _MARKS = {"READY": "[bold green]✓[/]", "FAILED": "[bold red]✗[/]", "CANCELED": "[yellow]■[/]"}
 
 
+def news_of(message: dict[str, Any]) -> str:
+    """What a message tells beside the run's state: another attempt, and where; a warning, and what is done about it."""
+    if message.get("__typename") == "RunAttemptStarted" and message["attempt"] > 1:
+        gpu = f" on {message['gpuType']}" if message["gpuType"] else ""
+        return f"Attempt {message['attempt']} at {message['provider']}{gpu}"
+    if message.get("__typename") == "RunWarned":
+        stopping = " The run is stopped." if message["action"] == "STOP" else ""
+        return f"{message['reason']}: {message['words']}{stopping}"
+    return ""
+
+
 def end_text(view: RunView) -> str:
     """How it ended, in rich's markup."""
     if view.status == "READY":
         where = f"It answers at {view.deployment_url}" if view.deployment_url else "Nothing of it is served."
         return f"[bold green]✓[/] The run is READY. {escape(where)}"
     if view.status == "CANCELED":
-        return "[yellow]■[/] The run was canceled."
-    why = ": ".join(text for text in (view.end_reason, view.error_message) if text)
+        where = f" ({view.error_message.rstrip('.')})" if view.error_message else ""
+        return f"[yellow]■[/] The run was canceled{escape(where)}."
+    why = ": ".join(text.rstrip(".") for text in (view.end_reason, view.error_message) if text)
     return f"[bold red]✗[/] The run is {view.status}{escape(f' ({why})' if why else '')}."
 
 

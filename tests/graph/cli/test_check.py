@@ -53,6 +53,7 @@ async def test_a_migrated_database_and_a_redis_are_well(installation: Settings) 
         "role worker",
         "redis queue",
         "redis bus",
+        "providers",
         "disk",
     }
     assert {name for name, finding in findings.items() if finding.state is State.OK} == well

@@ -102,7 +102,7 @@ def test_watch_prints_plain_lines_where_no_terminal_is(api: FakeApi, run: Run) -
 
 def test_watch_tells_why_a_run_failed(api: FakeApi, run: Run) -> None:
     api.stream = story("FAILED", endReason="CODE_ERROR", errorMessage="It [broke].")
-    assert run("watch", RUN_ID).stdout.splitlines()[-1] == "✗ The run is FAILED (CODE_ERROR: It [broke].)."
+    assert run("watch", RUN_ID).stdout.splitlines()[-1] == "✗ The run is FAILED (CODE_ERROR: It [broke])."
 
 
 def test_watch_as_json_is_one_event_per_line(api: FakeApi, run: Run) -> None:
@@ -307,6 +307,45 @@ def test_train_without_watching_tells_the_run(api: FakeApi, run: Run) -> None:
 def test_train_on_a_file_that_is_not_there_is_usage(api: FakeApi, run: Run) -> None:
     assert run("train", "nowhere.csv", "-n", "prices").exit_code == 2
     assert api.asked == []
+
+
+@pytest.mark.parametrize(
+    ("wrong", "words"),
+    [
+        (["--rule", "NAN=STOP"], "--rule knows no NAN; there are NAN_LOSS, "),
+        (["--rule", "NAN_LOSS=HALT"], "--rule knows no HALT; there are IGNORE, WARN, STOP."),
+        (["--provider", "foo"], "--provider knows no foo; there are LOCAL, REPLICATE, RUNPOD, ASTRIA, E2B."),
+        (["--fallback", "foo"], "--fallback knows no foo; "),
+    ],
+)
+def test_train_by_a_word_that_does_not_exist_uploads_nothing(
+    api: FakeApi, run: Run, tmp_path: Path, wrong: list[str], words: str
+) -> None:
+    file = tmp_path / "houses.csv"
+    file.write_text("a,b\n1,2\n")
+    result = run("train", str(file), "-n", "prices", *wrong)
+    assert (result.exit_code, api.asked) == (2, [])
+    assert words in result.stderr
+
+
+def test_watch_tells_another_attempt_and_what_looks_wrong(api: FakeApi, run: Run) -> None:
+    first, *rest = story("CANCELED", errorMessage="canceled at Replicate")
+    core = first["run"]
+    again: dict[str, Any] = {"attempt": 2, "provider": "RUNPOD", "gpuType": "NVIDIA A40"}
+    silent: dict[str, Any] = {"reason": "SILENCE", "words": "Nothing was heard.", "action": "STOP"}
+    api.stream = [
+        first,
+        message(2, kind="RunAttemptStarted", run=core, **{**again, "attempt": 1}),
+        message(3, kind="RunAttemptStarted", run=core, **again),
+        message(4, kind="RunWarned", run=core, **silent),
+        {**rest[-1], "seq": 5, "firstSeq": 5},
+    ]
+    shown = run("watch", RUN_ID).stdout.splitlines()
+    assert [line for line in shown if "!" in line] == [
+        "  ! Attempt 2 at RUNPOD on NVIDIA A40",
+        "  ! SILENCE: Nothing was heard. The run is stopped.",
+    ]
+    assert shown[-1] == "■ The run was canceled (canceled at Replicate)."
 
 
 def test_a_refused_upload_says_why(api: FakeApi, run: Run, tmp_path: Path) -> None:
