@@ -16,11 +16,11 @@ class BadModelName(Invalid):
 
 
 class VersionNotSupported(Invalid):
-    """Only models that a remote provider keeps have versions there."""
+    """The provider keeps no models, or none of this name that is finished."""
 
     code = "VERSION_NOT_SUPPORTED"
-    en = "Only remote providers keep versions, and this model was trained on {provider}; leave providerVersion out."
-    pt = "Só provedores remotos guardam versões, e este modelo foi treinado em {provider}; omita providerVersion."
+    en = "{provider} keeps no finished model of this name; leave providerVersion out, or name one that is finished."
+    pt = "{provider} não guarda modelo pronto com este nome; omita providerVersion ou informe um que esteja pronto lá."
 
     def __init__(self, provider: Provider) -> None:
         super().__init__(field=("providerVersion",), provider=provider.value)

@@ -170,7 +170,7 @@ async def test_only_remote_providers_have_versions(ask: Asking, database: Databa
         "__typename": "Invalid",
         "code": "VERSION_NOT_SUPPORTED",
         "field": ["providerVersion"],
-        "message": "Only remote providers keep versions, and this model was trained on LOCAL;"
-        " leave providerVersion out.",
+        "message": "LOCAL keeps no finished model of this name; leave providerVersion out, or name one that is"
+        " finished.",
     }
     assert told.commands == []

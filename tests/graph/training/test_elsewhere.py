@@ -274,6 +274,9 @@ class TestAttaching:
         run = await self.ended(served, ada, reference=tune)
         found = await self.sync(served, ada, run, version=tune)
         assert found["code"] in ("NOT_FOUND", "VERSION_NOT_SUPPORTED")
+        unnamed = await self.sync(served, ada, run)
+        assert "code" not in unnamed
+        assert unnamed["providerVersion"] is None
 
     async def test_what_is_not_the_users_is_not_found(self, served: Served, ada: Viewer) -> None:
         """The operator's account holds everybody's models: only trainings of one's own runs are attached."""
