@@ -1,6 +1,7 @@
 """`python -m jobs.simulators [--host HOST] [--port PORT]`: the simulators, until SIGTERM or SIGINT."""
 
 import argparse
+import secrets
 import sys
 
 import uvicorn
@@ -14,7 +15,8 @@ def main() -> int:
     parser.add_argument("--port", type=int, default=8090)
     chosen = parser.parse_args()
     uvicorn.run(
-        Simulators().app,
+        # Another seed each time: ids that an earlier process gave out must not come again for something else.
+        Simulators(seed=secrets.randbits(32)).app,
         # Under uvloop programs inherit each other's pipes: a command of a sandbox would last as long as what it has
         # left in the background.
         loop="asyncio",
