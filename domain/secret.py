@@ -52,7 +52,7 @@ _TOKEN = re.compile(
     rf"|{_START}(?P<theirs>r8_|rpa_|sd_|e2b_)(?:sim_[A-Za-z0-9._-]+|[A-Za-z0-9]{{16,}})"
     # RunPod gives each pod a key of its own, in a form that nothing documents.
     rf"|{_START}(?P<pods>rpa_)(?=[A-Za-z_]*[0-9])[A-Za-z0-9_]{{16,}}"
-    rf"|{_START}(?P<jwt>eyJ)[A-Za-z0-9_-]{{8,}}\.[A-Za-z0-9_-]+\.[A-Za-z0-9_-]+"
+    rf"|{_START}(?P<jwt>eyJ)[A-Za-z0-9_-]{{8,500}}+\.[A-Za-z0-9_-]+\.[A-Za-z0-9_-]+"
 )
 
 

@@ -93,7 +93,8 @@ def _advance(standing: Standing, report: Report) -> Standing:
     eta = report.eta_seconds if report.percent is not None or report.eta_seconds is not None else standing.eta_seconds
     started = standing.started_at
     if status is RunStatus.TRAINING and started is None:
-        started = report.began_at or report.at
+        # By a clock that is not ours: nothing that is told now began later.
+        started = min(report.began_at, report.at) if report.began_at is not None else report.at
     return replace(
         standing,
         status=status,

@@ -63,6 +63,7 @@ HOLD_SECONDS = 2.0
 longer than this."""
 RECEIPT_LIMIT_BYTES = 16 * 1024 * 1024
 ARTIFACT_LIMIT_BYTES = 1024**3
+LARGEST_WHOLE = 2**53 - 1
 WORDS_CHARACTERS = 2_000
 PAGE = "https://e2b.dev/dashboard/inspect/sandbox/"
 _EXIT_LINE = b'::runwire {"exit": '
@@ -397,4 +398,6 @@ def _storable(value: Any) -> Any:
         return {storable(str(key)): _storable(item) for key, item in value.items()}
     if isinstance(value, list):
         return [_storable(item) for item in value]
+    if isinstance(value, int) and not isinstance(value, bool) and abs(value) > LARGEST_WHOLE:
+        return str(value)
     return storable(value) if isinstance(value, str) else value

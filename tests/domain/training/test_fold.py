@@ -137,3 +137,11 @@ def test_a_trainer_s_late_failure_does_not_undo_a_deployment() -> None:
     ours = say(60, source=ReportSource.WORKER, outcome=Outcome(EndReason.DEPLOYMENT_FAILED, "no answer"))
     failed = told(deploying, ours, rules=DEPLOYED)
     assert (failed.status, failed.end_reason) == (RunStatus.FAILED, EndReason.DEPLOYMENT_FAILED)
+
+
+def test_a_training_that_says_it_began_in_the_future_began_now() -> None:
+    """Else its time limit would never come."""
+    began = NOON + timedelta(days=9_000)
+    assert told(FRESH, say(3, stage=RunStage.TRAINING, began_at=began)).started_at == NOON + timedelta(seconds=3)
+    began = NOON - timedelta(seconds=30)
+    assert told(FRESH, say(3, stage=RunStage.TRAINING, began_at=began)).started_at == began

@@ -20,7 +20,7 @@ from jobs.providers.base import (
 )
 from jobs.providers.e2b import trainer as module
 from jobs.providers.e2b.sandboxes import LIFE_SECONDS
-from jobs.providers.e2b.trainer import E2BTrainer
+from jobs.providers.e2b.trainer import E2BTrainer, _storable
 from tests.jobs.providers.e2b.support import (
     WAIT_LIMIT_SECONDS,
     Bench,
@@ -557,3 +557,9 @@ class TestAccount:
 
         code = "import sys, jobs.providers.e2b.trainer; sys.exit('e2b' in sys.modules)"
         assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0  # noqa: ASYNC221 - a moment
+
+
+def test_numbers_of_a_receipt_that_no_row_holds_become_texts() -> None:
+    """Else the end could not be written down, and the model would be fetched again and again."""
+    details = _storable({"rows": 10**30, "classes": [-(10**20), 7, True], "loss": 0.5})
+    assert details == {"rows": str(10**30), "classes": [str(-(10**20)), 7, True], "loss": 0.5}
