@@ -97,12 +97,12 @@ async def look_at(context: JobContext, run_id: UUID) -> Look:
     except NoCapacity as error:
         return await _look_elsewhere(context, run, attempt, error)
     except ProviderBusy as error:
-        if run.status is RunStatus.QUEUED and _waited(context, run) > context.settings.queue_limit_seconds:
+        if run.status is RunStatus.QUEUED and _waited(context, attempt) > context.settings.queue_limit_seconds:
             await _give_up(context, run_id, EndReason.QUEUE_TIMED_OUT, str(error))
             return Look(None)
         return Look(error.retry_after_seconds, let_go=error.retry_after_seconds >= LET_GO_SECONDS)
     except NoFreeSlot:
-        if _waited(context, run) > context.settings.queue_limit_seconds:
+        if _waited(context, attempt) > context.settings.queue_limit_seconds:
             await _give_up(context, run_id, EndReason.QUEUE_TIMED_OUT)
             return Look(None)
         return Look(WAITING_SECONDS, let_go=True)
@@ -115,10 +115,28 @@ async def look_at(context: JobContext, run_id: UUID) -> Look:
                 return Look(None)
             # Its end is not confirmed: the reaper goes on asking, and shows what the provider says.
             logger.warning("A provider refuses to end a training.", extra={"run_id": str(run_id)})
+            if run.status is not RunStatus.CANCELING:
+                await _suspect(context, run, attempt, error)
             return Look(STOPPING.longest_seconds, let_go=True)
         await note_refusal(context, run, attempt, error)
+        if attempt.reference is not None:  # it is there and may well go on: a key that is wrong today ends nothing
+            await _suspect(context, run, attempt, error)
+            return Look(STOPPING.longest_seconds, let_go=True)
         await _give_up(context, run_id, EndReason.PROVIDER_REFUSED, str(error))
         return Look(None)
+
+
+async def _suspect(context: JobContext, run: TrainingRun, attempt: RunAttempt, error: ProviderError) -> None:
+    """What cannot be asked about with its key may be lost; it is, after a while without a word of anybody."""
+    words = Report(
+        source=ReportSource.POLL,
+        attempt=attempt.number,
+        at=context.clock.now(),
+        cost_micros=attempt.cost_micros,
+        suspicion=str(error),
+    )
+    async with context.begin() as work:
+        await service.record(work, run.id, words)
 
 
 async def _start(context: JobContext, run: TrainingRun, trainer: Trainer) -> Look:
@@ -355,5 +373,5 @@ def _is_due(run: TrainingRun, now: datetime) -> bool:
     return untold or run.last_signal_at is None or (now - run.last_signal_at).total_seconds() >= SILENCE_SECONDS
 
 
-def _waited(context: JobContext, run: TrainingRun) -> float:
-    return (context.clock.now() - run.created_at) / timedelta(seconds=1)
+def _waited(context: JobContext, attempt: RunAttempt) -> float:
+    return (context.clock.now() - attempt.created_at) / timedelta(seconds=1)

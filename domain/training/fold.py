@@ -58,7 +58,7 @@ def fold(standing: Standing, report: Report, rules: Rules) -> Standing:
         return standing  # the trainer had its word before, and nobody needs it any more
     after = standing
     if report.suspicion is not None:
-        after = _suspect(after, report)
+        after = _suspect(after, report, rules)
     elif report.source is not ReportSource.WORKER:
         after = replace(after, suspected_at=None)
     after = _advance(after, report)
@@ -69,11 +69,14 @@ def fold(standing: Standing, report: Report, rules: Rules) -> Standing:
     return after
 
 
-def _suspect(standing: Standing, report: Report) -> Standing:
+def _suspect(standing: Standing, report: Report, rules: Rules) -> Standing:
     if standing.suspected_at is None:
         return replace(standing, suspected_at=report.at)
-    if (report.at - standing.suspected_at).total_seconds() < LOST_AFTER_SECONDS:
+    is_young = (report.at - standing.suspected_at).total_seconds() < LOST_AFTER_SECONDS
+    if is_young or standing.status is RunStatus.CANCELING:  # whose end its provider confirms
         return standing
+    if rules.stopping is not None:
+        return _stopped(standing, rules.stopping)
     return _final(standing, RunStatus.FAILED, EndReason.LOST, report.suspicion)
 
 

@@ -189,6 +189,57 @@ class TestBudget:
         assert (clock.at - began).total_seconds() <= longest
 
 
+class TestNothingHangs:
+    async def test_what_its_key_cannot_stop_any_more_ends_after_a_while(
+        self, database: Database, worker: JobContext, trainer: Stubborn, clock: FixedClock, ada: Viewer
+    ) -> None:
+        run = await start(database, ada, rules={"NAN_LOSS": "STOP"})
+        trainer.says = saying(stage=RunStage.TRAINING, warnings=(Warned(WarningCode.NAN_LOSS, "nan"),))
+        await look_at(worker, run.id)
+        await look_at(worker, run.id)
+        trainer.failing = CredentialRefused("The key is wrong.")
+        for _ in range(5):
+            await look_at(worker, run.id)
+            clock.at += timedelta(seconds=30)
+        row = await row_of(worker, run)
+        assert (row.status, row.end_reason) == (RunStatus.FAILED, EndReason.DIVERGED)
+        await end_resources(worker)
+        (resource,) = await resources_of(worker, run)
+        assert (resource.status, resource.last_error) == (ResourceStatus.ENDING, "The key is wrong.")
+
+    async def test_a_key_that_is_missing_for_a_minute_ends_nothing(
+        self, database: Database, worker: JobContext, trainer: Stubborn, clock: FixedClock, ada: Viewer
+    ) -> None:
+        """As when a worker is started without one of its settings."""
+        run = await start(database, ada)
+        trainer.says = saying(stage=RunStage.TRAINING, percent=1.0)
+        await look_at(worker, run.id)
+        await look_at(worker, run.id)
+        careless = replace(worker, trainers={})
+        for _ in range(3):
+            await look_at(careless, run.id)
+            clock.at += timedelta(seconds=20)
+        assert (await row_of(worker, run)).status is RunStatus.TRAINING
+        await look_at(worker, run.id)
+        row = await row_of(worker, run)
+        assert (row.status, row.suspected_at) == (RunStatus.TRAINING, None)
+
+    async def test_each_attempt_waits_in_the_queue_for_itself(
+        self, database: Database, worker: JobContext, trainer: Stubborn, clock: FixedClock, ada: Viewer
+    ) -> None:
+        run = await start(database, ada)
+        await look_at(worker, run.id)
+        clock.at += timedelta(seconds=worker.settings.queue_limit_seconds + 60)
+        await say(worker, run, vanished=True)
+        trainer.failing = ProviderBusy("Too many requests.", 1)
+        await look_at(worker, run.id)
+        row = await row_of(worker, run)
+        assert (row.status, row.attempt) == (RunStatus.QUEUED, 2)
+        clock.at += timedelta(seconds=worker.settings.queue_limit_seconds + 1)
+        await look_at(worker, run.id)
+        assert (await row_of(worker, run)).end_reason is EndReason.QUEUE_TIMED_OUT
+
+
 class TestSweeps:
     async def test_what_will_not_end_keeps_nothing_else_alive(
         self, database: Database, worker: JobContext, trainer: Stubborn, clock: FixedClock, ada: Viewer

@@ -145,3 +145,11 @@ def test_a_training_that_says_it_began_in_the_future_began_now() -> None:
     assert told(FRESH, say(3, stage=RunStage.TRAINING, began_at=began)).started_at == NOON + timedelta(seconds=3)
     began = NOON - timedelta(seconds=30)
     assert told(FRESH, say(3, stage=RunStage.TRAINING, began_at=began)).started_at == began
+
+
+def test_silence_ends_no_run_that_is_being_canceled() -> None:
+    """Its provider is yet to confirm; and whatever ends it then, it is CANCELED."""
+    canceling = told(FRESH, say(1, stage=RunStage.TRAINING), say(2, status=RunStatus.CANCELING))
+    after = told(canceling, say(3, suspicion="404"), say(3 + LOST_AFTER_SECONDS, suspicion="404"))
+    assert (after.status, after.end_reason) == (RunStatus.CANCELING, None)
+    assert told(after, end(EndReason.CODE_ERROR)).status is RunStatus.CANCELED
