@@ -30,7 +30,8 @@ ANSWER_LIMIT_SECONDS = 30.0
 BLOCK_BYTES = 1 << 18
 LONGEST_PAUSE_SECONDS = 8.0
 RECEIPT = "artifact.json"
-LATER = (408, 425, 429)
+LATER = (403, 404, 408, 409, 425, 429)
+"""The first ones are no answers of ours, but of whatever stands before us for a moment."""
 
 
 class NoRedirect(urllib.request.HTTPRedirectHandler):

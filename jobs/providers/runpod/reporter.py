@@ -39,8 +39,9 @@ MOST_POINTS = 100
 GPU_EVERY_SECONDS = 5.0
 TAIL_BYTES = 128 * 1024
 MESSAGE_CHARACTERS = 2_000
-OVER = (401, 403, 404, 409, 410)
-LATER = (408, 425, 429)
+OVER = (401, 410)
+LATER = (403, 404, 408, 409, 425, 429)
+"""The first ones are no answers of ours, but of whatever stands before us for a moment: they end no training."""
 TOLD, NOBODY_WANTS, GAVE_UP = 0, 3, 4
 """Exit codes of `report`."""
 REASONS = ("SUCCEEDED", "CODE_ERROR", "DATA_ERROR", "DIVERGED")

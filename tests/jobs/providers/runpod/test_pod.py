@@ -123,7 +123,7 @@ CASES: Mapping[str, Case] = {
     "not-stored": Case(writes(MAKES), home={"artifact_status": 413}),
     "unreachable": Case(writes("true"), home_url="http://127.0.0.1:9", patience_seconds=0),
     "unwell": Case(writes("true"), home={"healthy": False}, patience_seconds=1),
-    "faults": Case(writes("echo one; sleep 1; echo two"), home={"report_statuses": [500, 429]}),
+    "faults": Case(writes("echo one; sleep 1; echo two"), home={"report_statuses": [500, 404, 429]}),
     "unwanted": Case(writes("printf 'a\\0b\\n'; sleep 1"), home={"report_statuses": [422]}),
     "bars": Case(writes(BARS), meanwhile=shows_a_bar),
     "points": Case(writes(POINTS)),

@@ -5,11 +5,12 @@ import os
 import stat
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from jobs.providers.runpod import reporter
-from jobs.providers.runpod.reporter import Reporter
+from jobs.providers.runpod.reporter import NOBODY_WANTS, Reporter
 
 
 @pytest.fixture
@@ -112,6 +113,25 @@ class TestReports:
         report = pod.next_report()
         assert report is not None
         assert (report["sequence"], report["log"]["start"]) == (8, 3)
+
+    @pytest.mark.parametrize(
+        ("statuses", "code"), [((403, 404, 409, 200), None), ((404, 410), NOBODY_WANTS), ((401,), NOBODY_WANTS)]
+    )
+    def test_only_our_own_word_ends_the_work(
+        self, pod: Reporter, monkeypatch: pytest.MonkeyPatch, statuses: tuple[int, ...], code: int | None
+    ) -> None:
+        """A proxy that knows nothing of us for a moment does not."""
+        answers = iter(statuses)
+        sent: list[dict[str, Any]] = []
+
+        def post(report: dict[str, Any], pause: float) -> tuple[int, dict[str, Any], float]:
+            sent.append(dict(report))
+            return next(answers), {}, 0.0
+
+        monkeypatch.setattr(pod, "post", post)
+        report = {"sequence": 1, "stage": "TRAINING", "log": {"start": 0, "end": 2, "text": "a\n"}, "end": None}
+        assert pod.deliver({**report, "": {"pointsEnd": 0}}) == code
+        assert sent == [report] * len(statuses)
 
     def test_points_are_taken_as_far_as_they_are_some(self, pod: Reporter, home: Path) -> None:
         lines = [
