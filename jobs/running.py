@@ -52,6 +52,8 @@ SILENCE_SECONDS = 2.0
 LET_GO_SECONDS = 1.0
 """A run that is not looked at again for so long is let go meanwhile; whoever sweeps then goes on with it."""
 SHORTEST_PAUSE_SECONDS = 1.0
+LAST_WORD_SECONDS = 4.0
+"""What a provider may take to tell what something has cost, before it is asked to stop it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -196,15 +198,20 @@ async def _ask(context: JobContext, run: TrainingRun, attempt: RunAttempt, train
     assert attempt.reference is not None
     now = context.clock.now()
     position = position_of(run, attempt)
+    left = await until_a_limit(context, run, attempt, trainer)
     try:
-        report = await trainer.report(attempt.reference, position, now)
+        # Who answers slowly must not carry a run beyond its budget.
+        with anyio.fail_after(max(SHORTEST_PAUSE_SECONDS, left) if left < float("inf") else None):
+            report = await trainer.report(attempt.reference, position, now)
+    except TimeoutError:
+        await is_over_a_limit(context, run, attempt, trainer)
+        return Look(0)
     except NoCapacity:
         raise
     except ProviderBusy as busy:
         # Who cannot be read may be asked to stop all the same: limits are kept meanwhile.
         if await is_over_a_limit(context, run, attempt, trainer):
             return Look(0)
-        left = await until_a_limit(context, run, attempt, trainer)
         pause = max(SHORTEST_PAUSE_SECONDS, min(busy.retry_after_seconds, left))
         return Look(pause, let_go=pause >= LET_GO_SECONDS)
     except (ProviderLost, ProviderRefused) as error:
@@ -282,8 +289,9 @@ async def _read(
     if not isinstance(trainer, RemoteTrainer):
         return None
     try:
-        return await trainer.report(reference, position_of(run, attempt), context.clock.now())
-    except ProviderError:
+        with anyio.fail_after(LAST_WORD_SECONDS):
+            return await trainer.report(reference, position_of(run, attempt), context.clock.now())
+    except (ProviderError, TimeoutError):
         return None
 
 

@@ -10,12 +10,14 @@ import graph.training.enums  # noqa: F401  # the enums' names and words, before 
 from domain.deployment.address import address_of
 from domain.events import time_of
 from domain.training import queries
+from domain.training.choices import Choice
 from domain.training.errors import BadRunInput
 from domain.training.model import LogLine as LogLineRow
 from domain.training.model import RunAttempt as RunAttemptRow
 from domain.training.model import TrainingRun as TrainingRunRow
 from domain.training.queries import LogFilter
-from domain.training.status import EndReason, LogLevel, Provider, RunStage, RunStatus
+from domain.training.rules import RuleAction
+from domain.training.status import EndReason, LogLevel, Provider, RunStage, RunStatus, WarningCode
 from domain.training.view import core_of
 from domain.viewer import Scope
 from graph.context import Info
@@ -98,6 +100,30 @@ class LogLine:
     @classmethod
     def of(cls, row: LogLineRow) -> Self:
         return cls(line=row.line, at=row.at, level=row.level, text=row.text, attempt=row.attempt)
+
+
+@strawberry.type(description="A place where a run may be done.")
+class RunPlace:
+    provider: Provider = strawberry.field(description="Who would do the work.")
+    gpu_type: str | None = strawberry.field(description="On what kind of GPU, where one is chosen.")
+    integration_id: strawberry.ID | None = strawberry.field(
+        description="With which credential of yours; null for the operator's."
+    )
+
+    @classmethod
+    def of(cls, choice: Choice) -> Self:
+        integration = choice.integration_id
+        return cls(
+            provider=choice.provider,
+            gpu_type=choice.gpu_type,
+            integration_id=strawberry.ID(global_id("Integration", integration)) if integration else None,
+        )
+
+
+@strawberry.type(description="What is done when something looks wrong with the training.")
+class RunRule:
+    warning: WarningCode = strawberry.field(description="What looks wrong.")
+    action: RuleAction = strawberry.field(description="What is done then.")
 
 
 @strawberry.type(description="Something to have trained, and where it stands.")
@@ -206,6 +232,39 @@ class TrainingRun(Node):
     @strawberry.field(description="Your own notes, as you gave them.")
     async def metadata(self, info: Info) -> strawberry.scalars.JSON:
         return strawberry.scalars.JSON((await run_loader(info).load(self.uuid)).notes)
+
+    @strawberry.field(
+        description="What it may cost at most, in millionths of a US dollar; null where nothing was said."
+    )
+    async def budget_micros(self, info: Info) -> BigInt | None:
+        budget = (await run_loader(info).load(self.uuid)).budget_micros
+        return BigInt(budget) if budget is not None else None
+
+    @strawberry.field(description="Where it may be done, in the order in which that is tried.")
+    async def places(self, info: Info) -> list["RunPlace"]:
+        row = await run_loader(info).load(self.uuid)
+        return [RunPlace.of(Choice.of_json(facts)) for facts in row.choices]
+
+    @strawberry.field(
+        description="What is done when something looks wrong, as far as that was said; else you are told."
+    )
+    async def rules(self, info: Info) -> list["RunRule"]:
+        row = await run_loader(info).load(self.uuid)
+        return [RunRule(warning=WarningCode(code), action=RuleAction(action)) for code, action in row.rules.items()]
+
+    @strawberry.field(description="The machine image that was asked for.")
+    async def image(self, info: Info) -> str | None:
+        image: str | None = (await run_loader(info).load(self.uuid)).image
+        return image
+
+    @strawberry.field(description="How long its machine is kept after success.")
+    async def keep_seconds(self, info: Info) -> int:
+        return int((await run_loader(info).load(self.uuid)).keep_seconds)
+
+    @strawberry.field(description="What the simulator plays, in test mode.")
+    async def scenario(self, info: Info) -> str | None:
+        scenario: str | None = (await run_loader(info).load(self.uuid)).scenario
+        return scenario
 
     @strawberry.field(description="Seconds after which the training is stopped.")
     async def time_limit_seconds(self, info: Info) -> int:

@@ -4,6 +4,7 @@ from dataclasses import replace
 from datetime import timedelta
 from typing import Any
 
+import anyio
 import pytest
 from sqlmodel import col, select
 
@@ -220,6 +221,36 @@ class TestBudget:
         row = await row_of(worker, run)
         assert (row.status, row.cost_micros) == (RunStatus.CANCELED, 200)
         assert [resource.cost_micros for resource in await resources_of(worker, run)] == [200]
+
+    async def test_a_provider_that_does_not_answer_carries_no_run_beyond_it(
+        self,
+        database: Database,
+        worker: JobContext,
+        trainer: ScriptedTrainer,
+        clock: FixedClock,
+        ada: Viewer,
+        monkeypatch: pytest.MonkeyPatch,
+    ) -> None:
+        """A call hangs while the money goes: it is let be in time, and the run is stopped."""
+        run = await start(database, ada, budget_micros=60_000)
+        trainer.says = saying(stage=RunStage.TRAINING, percent=1.0)
+        await look_at(worker, run.id)
+        await look_at(worker, run.id)
+        answer = trainer.report
+
+        async def hang(reference: str, position: Position, now: Any) -> Report:
+            clock.at += timedelta(seconds=50)
+            await anyio.sleep(30)
+            return await answer(reference, position, now)
+
+        monkeypatch.setattr(trainer, "report", hang)
+        clock.at += timedelta(seconds=49)
+        with anyio.fail_after(20):
+            assert await look_at(worker, run.id) == Look(0)
+            assert (await row_of(worker, run)).stop_reason is EndReason.OUT_OF_BUDGET
+            assert await look_at(worker, run.id) == Look(None)
+        row = await row_of(worker, run)
+        assert (row.status, row.end_reason, len(trainer.stopped)) == (RunStatus.FAILED, EndReason.OUT_OF_BUDGET, 1)
 
     async def test_a_flat_price_beyond_it_is_not_even_started(
         self, database: Database, worker: JobContext, trainer: ScriptedTrainer, ada: Viewer

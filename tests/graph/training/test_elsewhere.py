@@ -117,6 +117,34 @@ class TestWhoseAccount:
         assert await count_runs(served, ada) == 0
 
 
+class TestReadingBack:
+    async def test_a_run_tells_its_wish(self, served: Served, ada: Viewer) -> None:
+        integration = await make_integration(served, ada)
+        id = global_id("Integration", integration.id)
+        wish = {
+            **COMMAND,
+            "gpuTypes": ["A"],
+            "integrationId": id,
+            "budgetMicros": 500_000,
+            "rules": [{"warning": "NAN_LOSS", "action": "STOP"}],
+            "image": "mine:1",
+            "keepSeconds": 60,
+        }
+        answer = await start(served, served.token_of(ada), **wish)
+        asked = """query ($id: ID!) { trainingRun(id: $id) {
+          budgetMicros image keepSeconds scenario rules { warning action }
+          places { provider gpuType integrationId } } }"""
+        found = (await served.data(asked, served.token_of(ada), id=answer["id"]))["trainingRun"]
+        assert found == {
+            "budgetMicros": 500_000,
+            "image": "mine:1",
+            "keepSeconds": 60,
+            "scenario": None,
+            "rules": [{"warning": "NAN_LOSS", "action": "STOP"}],
+            "places": [{"provider": "RUNPOD", "gpuType": "A", "integrationId": id}],
+        }
+
+
 class TestWhatCannotBe:
     @pytest.mark.parametrize(
         ("changes", "code", "field"),
