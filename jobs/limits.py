@@ -87,7 +87,9 @@ async def is_too_dear(context: JobContext, run: TrainingRun, attempt: RunAttempt
     dearest = max((quote.flat_micros or 0 for quote in quotes), default=0)
     hourly = max((quote.price_micros_per_hour or 0 for quote in quotes), default=0)
     message = f"It costs {dearest / 1e6:.2f} dollars, and the budget leaves less."
-    if run.cost_micros + dearest <= run.budget_micros:
+    if quotes and all(quote.flat_micros is None and quote.price_micros_per_hour is None for quote in quotes):
+        message = "Nobody tells what it costs, so no budget can be kept; name other hardware, or no budget."
+    elif run.cost_micros + dearest <= run.budget_micros:
         if not hourly or seconds_left(run.budget_micros, run.cost_micros, hourly) > 0:
             return False
         message = f"It costs {hourly / 1e6:.2f} dollars an hour, and the budget leaves less than it takes to stop it."

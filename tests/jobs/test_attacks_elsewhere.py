@@ -143,6 +143,15 @@ class TestBudget:
         assert (row.status, row.end_reason, trainer.started) == (RunStatus.FAILED, EndReason.OUT_OF_BUDGET, {})
         assert await end_resources(worker) == 1
 
+    async def test_what_has_no_price_is_not_started_with_one(
+        self, database: Database, worker: JobContext, trainer: Stubborn, ada: Viewer
+    ) -> None:
+        """Whoever names hardware that is in no list would have a budget that nothing ever reaches."""
+        run = await start(database, ada, budget_micros=50_000)
+        trainer.quoted = [Quote("gpu-unheard-of", None, None, None, None)]
+        await look_at(worker, run.id)
+        assert (await row_of(worker, run)).end_reason is EndReason.OUT_OF_BUDGET and trainer.started == {}
+
     async def test_the_attempt_after_one_that_used_it_up_is_not_started(
         self, database: Database, worker: JobContext, trainer: Stubborn, ada: Viewer
     ) -> None:
