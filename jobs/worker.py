@@ -1,5 +1,6 @@
 """A worker process, put together: the runner, arq's doorbell, the scheduled sweeps and the heartbeat."""
 
+import asyncio
 import logging
 import os
 import signal
@@ -193,13 +194,21 @@ async def _listen(context: JobContext, runner: Runner) -> None:
             logger.warning("Redis does not answer; the sweeps go on alone.", extra={"error": type(error).__name__})
         finally:
             with anyio.CancelScope(shield=True), anyio.move_on_after(2):
-                await _close(worker, pool)
+                await close_doorbell(worker, pool)
         await anyio.sleep(DOORBELL_AGAIN_SECONDS)
 
 
-async def _close(worker: Worker, pool: ArqRedis) -> None:
-    """arq says good-bye to Redis first, and leaves its connections open where that fails."""
+async def close_doorbell(worker: Worker, pool: ArqRedis) -> None:
+    """arq cancels its jobs and says good-bye to Redis, and leaves its connections open where one of both fails.
+
+    In a task of its own: arq hands the cancellation of its jobs on to whoever closes it, who would end of it, and with
+    them the whole worker."""
+    closing = asyncio.ensure_future(worker.close())
     try:
-        await worker.close()
-    except (RedisError, OSError):
+        await asyncio.wait({closing})
+    finally:
+        closing.cancel()
+    if closing.cancelled() or isinstance(closing.exception(), (RedisError, OSError)):
         await pool.aclose(close_connection_pool=True)
+    else:
+        closing.result()

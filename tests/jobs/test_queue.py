@@ -1,11 +1,13 @@
 """The doorbell: commands travel through arq to a worker, and nothing breaks when they do not."""
 
+import asyncio
 from collections.abc import AsyncIterator
 from uuid import UUID
 
 import anyio
 import pytest
 from arq import Worker
+from arq.worker import func
 from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
@@ -16,7 +18,7 @@ from domain.commands import CheckDeployment, CheckRun, RemoveDatasetFile
 from domain.viewer import Viewer
 from jobs.context import JobContext
 from jobs.queue import EXPIRES_MS, QUEUE_NAME, ArqQueue, arq_pool, deserialize, serialize
-from jobs.worker import doorbell_functions
+from jobs.worker import close_doorbell, doorbell_functions
 from tests.factories import make_user
 from tests.fakes import Told
 
@@ -113,3 +115,20 @@ async def test_without_redis_what_was_written_stays_written(settings: Settings, 
         work.enqueue(CheckRun(new_id()))
     assert told.commands == []
     await queue.close()
+
+
+async def test_a_job_that_is_cut_off_ends_nobody_else(redis_url: str) -> None:
+    """As when Redis dies while a job waits for it: arq cancels its jobs, and the rest of the worker goes on."""
+    pool = arq_pool(redis_url)
+    worker = Worker(functions=[func(_nothing, name="nothing")], redis_pool=pool, handle_signals=False)
+    worker.tasks["job"] = asyncio.ensure_future(anyio.sleep_forever())
+    goes_on = False
+    async with anyio.create_task_group() as group:
+        group.start_soon(close_doorbell, worker, pool)
+        await anyio.sleep(0.2)
+        goes_on = True
+    assert goes_on
+    assert worker.tasks["job"].cancelled()
+
+
+async def _nothing(ctx: object) -> None: ...
