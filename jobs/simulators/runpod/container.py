@@ -25,12 +25,24 @@ def main(log: str, command: list[str]) -> int:
     """The command's exit code."""
     with suppress(OSError, AttributeError):  # elsewhere than on Linux orphans are missed
         ctypes.CDLL(None).prctl(SUBREAPER, 1, 0, 0, 0)
+    asked: list[int] = []
+    children: list[subprocess.Popen[bytes]] = []
+
+    def ask(number: int, _: object) -> None:
+        """Also in the moment before the command has begun: else we would end, and it would go on without us."""
+        asked.append(number)
+        for child in children:
+            _ask_to_end(child)
+
+    signal.signal(signal.SIGTERM, ask)
     child = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
     assert child.stdout is not None
+    children.append(child)
+    if asked:
+        _ask_to_end(child)
     stamping = threading.Thread(target=_stamp, args=(child.stdout, log), daemon=True)
     stamping.start()
     threading.Thread(target=_end_with_input, args=(stamping,), daemon=True).start()
-    signal.signal(signal.SIGTERM, lambda *_: _ask_to_end(child))
     code = child.wait()
     _end_descendants()
     stamping.join(LAST_WORDS_SECONDS)
