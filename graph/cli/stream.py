@@ -142,6 +142,7 @@ class Stream:
 
     async def _over_one_socket(self) -> AsyncGenerator[dict[str, Any], None]:
         """Messages until the stream completes. Raises `_Cut` when the connection ends before, or `ClientError`."""
+        was_accepted = False
         try:
             async with connect(
                 self.client.socket_url,
@@ -153,12 +154,15 @@ class Stream:
                 proxy=None if self.client.is_on_this_machine else True,
             ) as socket:
                 await self._introduce(socket)
+                was_accepted = True
                 variables = {**self.variables, "after": self.cursor}
                 await _send(socket, "subscribe", OPERATION, {"query": self.document, "variables": variables})
                 async with aclosing(self._receive(socket)) as arriving:
                     async for message in arriving:
                         yield message
         except ConnectionClosed as closed:
+            if was_accepted:  # somebody is there, though nothing happened that could be told
+                self._failing_since = None
             raise _cut_of(closed) from closed
         except InvalidStatus as refused:
             raise _of_handshake(refused.response.status_code, self.client.socket_url) from refused

@@ -4,6 +4,7 @@ import json
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
+import anyio
 import httpx2
 import pytest
 
@@ -228,6 +229,27 @@ async def test_loses_patience_with_an_address_where_nobody_is() -> None:
         stream = Stream(client, documents.FOLLOW_RUN, {"id": "run"}, pace=Pace(0.001, 0.01, patience=0.1))
         with pytest.raises(Unreachable, match="does not come back"):
             await anext(stream.messages())
+
+
+async def test_is_patient_with_who_accepts_it_and_has_nothing_to_tell() -> None:
+    """As when APIs are restarted again and again while a run waits: each of them is somebody who answers."""
+    visits = 0
+
+    async def script(visit: Visit) -> None:
+        nonlocal visits
+        visits += 1
+        if visits == 1:
+            await visit.tell(message(1, kind="Snapshot"))
+        if visits < 6:
+            await anyio.sleep(0.03)
+            return await visit.cut()
+        await visit.tell(message(2))
+        await visit.complete()
+
+    async with ScriptedApi.play(script) as api:
+        messages, drops = await collect(api, pace=Pace(0.001, 0.01, patience=0.1))
+    assert numbers(messages) == [1, 2]
+    assert len(drops) == 5
 
 
 async def test_that_its_reader_leaves_closes_the_socket() -> None:
