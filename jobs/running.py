@@ -253,7 +253,9 @@ async def _stop(context: JobContext, run: TrainingRun, attempt: RunAttempt, trai
             await note_started(context, run.id, attempt.number, found)
         reference = found.reference if found is not None else None
     if reference is not None:
-        report = await _read(context, run, attempt, trainer, reference)
+        # What costs by the hour is reckoned to its end; whoever cancels it shall not wait for one that answers nothing.
+        is_asked = run.status is not RunStatus.CANCELING or not trainer.bills_from_creation
+        report = await _read(context, run, attempt, trainer, reference) if is_asked else None
         if report is not None and _ended_by_itself(report) and run.status is not RunStatus.CANCELING:
             # Before it could be stopped for a limit: its own word is what counts.
             async with context.begin() as work:

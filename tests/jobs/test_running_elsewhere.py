@@ -403,6 +403,18 @@ class TestEnds:
         assert (row.status, row.end_reason) == (RunStatus.CANCELED, EndReason.CANCELED_BY_USER)
         assert [resource.status for resource in await resources_of(worker, run)] == [ResourceStatus.INTENDED]
 
+    async def test_what_costs_by_the_hour_is_canceled_without_another_question(
+        self, database: Database, worker: JobContext, trainer: ScriptedTrainer, clock: FixedClock, ada: Viewer
+    ) -> None:
+        run = await start(database, ada)
+        await look_at(worker, run.id)
+        clock.at += timedelta(seconds=7)
+        async with database.begin(ada) as work:
+            await service.cancel_run(work, ada, run_id=run.id)
+        assert await look_at(worker, run.id) == Look(None)
+        assert trainer.asked == []
+        assert (await row_of(worker, run)).cost_micros == 7_000
+
     async def test_what_was_found_by_its_name_is_paid_since_it_was_made(
         self, database: Database, worker: JobContext, trainer: ScriptedTrainer, clock: FixedClock, ada: Viewer
     ) -> None:
