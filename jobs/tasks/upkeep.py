@@ -33,7 +33,7 @@ BATCH = 1000
 AT_ONCE = 40
 """Resources that one sweep takes up."""
 SIDE_BY_SIDE = 8
-CLAIM_SECONDS = 60.0
+CLAIM_SECONDS = 10.0
 """How long one is left to whoever took it up, unless its end tells otherwise."""
 
 

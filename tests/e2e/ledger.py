@@ -17,8 +17,8 @@ from jobs.providers.local.transcript import Transcript, transcript_of
 from tests.e2e.harness import Rows, Run, Tenant, World, until
 from tests.e2e.watching import Watcher
 
-ENDED_SECONDS = 15.0
-"""The sweep for resources that nobody owns comes every five seconds."""
+ENDED_SECONDS = 30.0
+"""The sweep for resources that nobody owns comes every five seconds; what a killed worker had taken up waits ten."""
 
 
 async def check_run(

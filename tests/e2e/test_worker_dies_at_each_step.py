@@ -157,7 +157,8 @@ async def _points(world: World, tenant: Tenant, workers: DoomedWorkers, folder: 
     for canceled in (False, True):
         found[canceled] = (folder / str(canceled)).read_text(encoding="utf-8").splitlines()
     found[True] = [point for point in found[True] if point not in found[False]]
-    assert len(found[False]) >= 40 and len(found[True]) >= 4
+    # What is trained elsewhere or here is ended by the same steps, so few are left that only a canceled run has.
+    assert len(found[False]) >= 50 and len(found[True]) >= 2
     return found
 
 
