@@ -22,10 +22,11 @@ REFUSED_SECONDS = 60.0
 """Until what a provider refuses to end is asked for again."""
 
 
-async def note_started(context: JobContext, run_id: UUID, attempt: int, started: Started) -> None:
-    """Write down what the provider has of an attempt: under which name, since when and at which price."""
+async def note_started(context: JobContext, run_id: UUID, attempt: int, started: Started) -> bool:
+    """Write down what the provider has of an attempt: under which name, since when and at which price. False where the
+    attempt has another name already."""
     async with context.begin() as work:
-        await service.note_started(
+        return await service.note_started(
             work,
             run_id,
             attempt=attempt,

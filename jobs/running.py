@@ -167,7 +167,9 @@ async def _start(context: JobContext, run: TrainingRun, trainer: Trainer) -> Loo
                 await service.record(work, run.id, gone)
             await end_resource_of(context, attempt.tag)
             return Look(0)
-    await note_started(context, run.id, attempt.number, started)
+    if not await note_started(context, run.id, attempt.number, started):
+        logger.warning("A training was started twice; this one is ended.", extra={"run_id": str(run.id)})
+        await _stopped(trainer, started.reference)  # what is not confirmed now is found as a stray
     return Look(0)
 
 

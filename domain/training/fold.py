@@ -131,8 +131,8 @@ def _ended(standing: Standing, report: Report, rules: Rules) -> Standing:
     assert outcome is not None
     if standing.status is RunStatus.CANCELING:
         return _final(standing, RunStatus.CANCELED, EndReason.CANCELED_BY_USER, None)
-    if outcome.end_reason is EndReason.NO_CAPACITY and rules.stopping is not None:
-        return _stopped(standing, rules.stopping)
+    if outcome.end_reason in (EndReason.NO_CAPACITY, *CANCELED_REASONS) and rules.stopping is not None:
+        return _stopped(standing, rules.stopping)  # it was us who had it canceled
     if outcome.end_reason is EndReason.NO_CAPACITY and rules.has_next_choice:
         return replace(standing, attempt_over=True, end_reason=outcome.end_reason, error_message=outcome.message)
     if not outcome.succeeded:

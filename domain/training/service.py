@@ -145,14 +145,14 @@ async def note_started(
     url: str | None = None,
     price_micros_per_hour: int = 0,
     began_at: datetime | None = None,
-) -> None:
-    """The provider has the attempt, under this reference, since then. One that is known under another reference is left
-    so: what was started a second time belongs to nobody, and is ended as a stray."""
+) -> bool:
+    """The provider has the attempt, under this reference, since then. False where it is known under another one, which
+    is left so: then this is a double, that belongs to nobody."""
     run = await queries.locked_run(work.session, run_id)
     row = await queries.attempt_of(work.session, run_id, attempt)
     assert run is not None and row is not None
     if row.reference not in (None, reference):
-        return
+        return False
     row.reference, row.provider_url, row.price_micros_per_hour = reference, url, price_micros_per_hour
     resource = (await work.session.exec(select(Resource).where(Resource.tag == row.tag))).one()
     resource.reference = reference
@@ -165,6 +165,7 @@ async def note_started(
         resource.status, resource.ended_at = ResourceStatus.ENDING, None
     report = Report(source=ReportSource.POLL, attempt=attempt, at=work.now, stage=RunStage.CREATING_SANDBOX)
     await apply(work, run, report)
+    return True
 
 
 async def note_no_capacity(work: UnitOfWork, run_id: UUID, *, attempt: int, message: str, most_tries: int) -> bool:

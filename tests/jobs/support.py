@@ -1,6 +1,6 @@
 """A provider that does as it is told, and the pieces of a worker around it."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
@@ -41,6 +41,7 @@ class ScriptedTrainer:
     failing: ProviderError | None = None
     """What every call raises, as long as it is set."""
     on_start: Callable[[], None] = lambda: None
+    before_start: Callable[[], Awaitable[None]] | None = None
     stops: bool = True
     """Whether an end is confirmed."""
     says: Callable[[Position, datetime], Report] | None = None
@@ -49,6 +50,8 @@ class ScriptedTrainer:
 
     async def start(self, order: TrainingOrder) -> Started:
         self._check()
+        if self.before_start is not None:
+            await self.before_start()
         reference = f"ref-{order.tag}"
         self.started[reference] = order
         self.on_start()

@@ -475,15 +475,20 @@ class TestEnds:
         assert (row.status, row.end_reason, len(trainer.started)) == (RunStatus.FAILED, EndReason.LOST, 1)
 
     async def test_who_comes_second_with_another_name_is_not_followed(
-        self, database: Database, worker: JobContext, ada: Viewer
+        self, database: Database, worker: JobContext, trainer: ScriptedTrainer, ada: Viewer
     ) -> None:
-        """Two workers have started it, since one of them stood still for longer than its lease."""
+        """Two workers have started it, since one of them stood still for longer than its lease; it ends its own."""
         run = await start(database, ada)
+
+        async def other_was_faster() -> None:
+            async with worker.begin() as work:
+                assert await service.note_started(work, run.id, attempt=1, reference="first")
+
+        trainer.before_start = other_was_faster
         await look_at(worker, run.id)
-        async with worker.begin() as work:
-            await service.note_started(work, run.id, attempt=1, reference="double")
         (attempt,), (resource,) = await attempts_of(worker, run), await resources_of(worker, run)
-        assert attempt.reference == resource.reference == f"ref-run-{run.id.hex}-1"
+        assert attempt.reference == resource.reference == "first"
+        assert trainer.stopped == [f"ref-run-{run.id.hex}-1"]
 
     async def test_what_was_expected_is_compared_with_the_end(
         self, database: Database, worker: JobContext, trainer: ScriptedTrainer, clock: FixedClock, ada: Viewer

@@ -153,3 +153,15 @@ def test_silence_ends_no_run_that_is_being_canceled() -> None:
     after = told(canceling, say(3, suspicion="404"), say(3 + LOST_AFTER_SECONDS, suspicion="404"))
     assert (after.status, after.end_reason) == (RunStatus.CANCELING, None)
     assert told(after, end(EndReason.CODE_ERROR)).status is RunStatus.CANCELED
+
+
+@pytest.mark.parametrize("reason", [EndReason.CANCELED_BY_OPERATOR, EndReason.CANCELED_BY_USER, EndReason.NO_CAPACITY])
+def test_what_we_have_stopped_ends_with_our_reason(reason: EndReason) -> None:
+    """Its provider tells of the cancellation before we hear that it is confirmed."""
+    stopping = Rules(deploy=False, may_try_again=True, stopping=Outcome(EndReason.OUT_OF_BUDGET, "It was dear."))
+    after = told(FRESH, *STORY[:3], end(reason), rules=stopping)
+    assert (after.status, after.end_reason, after.error_message) == (
+        RunStatus.FAILED,
+        EndReason.OUT_OF_BUDGET,
+        "It was dear.",
+    )
