@@ -41,8 +41,14 @@ class Attempt:
 
     @property
     def doubles(self) -> list[Truth]:
-        """Further ones that were made for the same attempt, and were there at the same time as another."""
-        return [one for one in self.truths if one is not self.truth and any(_met(one, other) for other in self.truths)]
+        """Those that should not have been made: the attempt had another one, and that was not gone."""
+        return [one for one in self.truths if one is not self.truth and not _was_replaced(one, self.truths)]
+
+    @property
+    def paid(self) -> list[Truth]:
+        """Those that the product knows of, and pays for."""
+        doubles = self.doubles
+        return [one for one in self.truths if one not in doubles]
 
 
 @dataclass(frozen=True, slots=True)
@@ -163,15 +169,10 @@ def by_tag(truths: Iterable[Truth], attempts: Sequence[Mapping[str, Any]]) -> di
     return found
 
 
-def _met(one: Truth, other: Truth) -> bool:
-    if one is other:
-        return False
-    later, earlier = max(one, other, key=_created), min(one, other, key=_created)
-    return earlier.ended_at is None or earlier.ended_at > later.created_at
-
-
-def _created(truth: Truth) -> datetime:
-    return truth.created_at
+def _was_replaced(truth: Truth, others: Sequence[Truth]) -> bool:
+    """Whether it had gone without a word before another one was made in its place."""
+    end = truth.ended_at
+    return truth.state == "gone" and end is not None and any(other.created_at >= end for other in others)
 
 
 def _attempt_of(row: Mapping[str, Any], resource: Mapping[str, Any] | None, truths: Sequence[Truth]) -> Attempt:

@@ -106,7 +106,7 @@ def _is_over_budget(case: Case, truth: Truth) -> bool:
     if case.budget_micros is None:
         return False
     ahead = (STOPPING_SECONDS + STAMP_SECONDS) * truth.price_micros_per_hour / 3600
-    spent = sum(truth.cost_micros for attempt in case.attempts for truth in attempt.truths)
+    spent = sum(truth.cost_micros for attempt in case.attempts for truth in attempt.paid)
     return spent + ahead + ROUNDING_MICROS >= case.budget_micros
 
 
@@ -194,10 +194,10 @@ class Difference:
 
 
 def difference_of(attempt: Attempt) -> Difference | None:
-    """None where nothing was made or written down. What was made more than once has cost more than once."""
+    """None where nothing was made or written down. Doubles are not in the ledger: nobody knows what they cost."""
     if attempt.resource is None or attempt.truth is None:
         return None
-    micros = int(attempt.resource["cost_micros"]) - sum(truth.cost_micros for truth in attempt.truths)
+    micros = int(attempt.resource["cost_micros"]) - sum(truth.cost_micros for truth in attempt.paid)
     price = attempt.truth.price_micros_per_hour
     return Difference(micros, micros * 3600 / price if price else 0.0)
 
@@ -211,7 +211,7 @@ def _about_cost(case: Case, attempt: Attempt) -> Iterator[Finding]:
     elif attempt.provider is Provider.ASTRIA:
         allowed = 0.0  # one flat price
     else:
-        allowed = (TICK_SECONDS + STAMP_SECONDS) * len(attempt.truths)
+        allowed = (TICK_SECONDS + STAMP_SECONDS) * len(attempt.paid)
     if abs(difference.seconds) > allowed or not truth.price_micros_per_hour:
         resource = attempt.resource or {}
         words = (

@@ -41,7 +41,8 @@ class Outcome:
         yield "  longest: " + "; ".join(f"{case.seconds:.0f} s {case.name}" for case in longest)
         open_ones = sum(is_unknowable(attempt) and attempt.resource is not None for attempt in attempts)
         yield f"  nothing was made, and the key is refused, so that nobody can find that out: {open_ones}"
-        yield f"  doubles, found and ended: {len(doubles)}"
+        lost = sum(double.cost_micros for double in doubles)
+        yield f"  doubles, found and ended: {len(doubles)}, which cost {lost} millionths of a dollar beside the ledger"
         yield f"  ledgers, with a tick of {TICK_SECONDS:g} seconds where only time tells a price:"
         yield from (line for provider in Provider if (line := self._cost_line(provider)))
         yield f"  readers were told {self.messages} messages over {self.drops} lost connections"

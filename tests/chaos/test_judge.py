@@ -220,9 +220,15 @@ class TestCost:
     def test_sums_must_agree(self) -> None:
         assert kinds(case(cost_micros=9_000)) == ["cost"]
 
-    def test_what_was_made_twice_has_cost_twice(self) -> None:
-        double = truth(reference="second", state="canceled", cost_micros=45_000)
-        assert kinds(case(attempt(truth(), double))) == ["cost"]
+    def test_what_was_made_again_in_place_of_another_has_cost_too(self) -> None:
+        later = NOON + timedelta(seconds=60)
+        made = (
+            truth(state="gone"),
+            truth(reference="second", state="gone", created_at=later, ended_at=later, cost_micros=60_000),
+        )
+        ended: dict[str, Any] = {"status": RunStatus.FAILED, "end_reason": EndReason.LOST}
+        assert kinds(case(attempt(*made, reference="second", cost_micros=10_000), **ended)) == ["cost"]
+        assert kinds(case(attempt(*made, reference="second", cost_micros=70_000), **ended)) == []
 
     def test_a_budget_that_was_passed_by_more_than_a_tick_is_found(self) -> None:
         dear = attempt(truth(cost_micros=50_000), cost_micros=50_000)
