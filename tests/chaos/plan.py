@@ -143,7 +143,6 @@ class Plan:
         chance = random.Random(f"plan:{seed}")
         people = max(2, min(6, runs // 7))
         drawn = [_drawn(chance, number, people, scenarios, with_long_ones) for number in range(runs)]
-        # What our patience makes long comes first, so that the end does not wait for it alone.
         first = [run for run in drawn if _is_long(run)]
         rest = [run for run in drawn if not _is_long(run)]
         return cls(
@@ -166,10 +165,10 @@ def _is_long(run: PlannedRun) -> bool:
 
 
 def _mixed(chance: random.Random, first: list[PlannedRun], rest: list[PlannedRun]) -> list[PlannedRun]:
-    """The long ones among the first half of all."""
+    """The long ones among the first fifth of all, so that the end does not wait for them alone."""
     found = list(rest)
     for run in first:
-        found.insert(chance.randrange(0, len(found) // 2 + 1), run)
+        found.insert(chance.randrange(0, len(rest) // 5 + 1), run)
     return found
 
 

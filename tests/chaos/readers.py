@@ -23,10 +23,10 @@ async def findings_of_readers(rows: Rows, people: Sequence[Person]) -> list[Find
         if numbers != list(range(1, newest + 1)):
             findings.append(Finding("events", _name(person), f"the feed's numbers have holes or doubles: {numbers}"))
         theirs = await _theirs(rows, person.user_id)
-        findings += _about_feed(person, {row["seq"]: row for row in stored}, newest, theirs)
+        findings += about_feed(person, {row["seq"]: row for row in stored}, newest, theirs)
         for one in person.runs:
             last = await rows.value("SELECT seq FROM training_runs WHERE id = $1", one.run.row)
-            findings += _about_run(one, last)
+            findings += about_run(one, last)
     for person, other in zip(people, [*people[1:], *people[:1]], strict=True):
         if other.runs and other is not person and await person.sees(other.runs[-1].run):
             findings.append(Finding("tenants", _name(person), f"sees the run {other.runs[-1].run.row} of another"))
@@ -43,7 +43,7 @@ async def _theirs(rows: Rows, user_id: UUID) -> set[str]:
     return found
 
 
-def _about_feed(
+def about_feed(
     person: Person, stored: Mapping[int, Mapping[str, Any]], newest: int, theirs: set[str]
 ) -> Iterator[Finding]:
     name, feed = _name(person), person.feed
@@ -72,7 +72,7 @@ def _ids_in(message: Mapping[str, Any]) -> Iterator[str]:
         yield run["id"]
 
 
-def _about_run(one: StartedRun, last: int) -> Iterator[Finding]:
+def about_run(one: StartedRun, last: int) -> Iterator[Finding]:
     watcher = one.watcher
     name = f"reader of run {one.planned.number} ({one.run.row})"
     if one.cut:
