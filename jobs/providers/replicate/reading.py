@@ -50,7 +50,8 @@ def report_of(
         readings=log.readings,
         warnings=log.warnings,
         began_at=seen.started_at,
-        cost_micros=_cost_of(seen, position, at, prices),
+        # A webhook may come long after what it tells: how long one that goes on has worked is not to be told from it.
+        cost_micros=_cost_of(seen, position, at, prices) if seen.has_ended or source is ReportSource.POLL else None,
         hosted=_hosted_of(seen) if succeeded else None,
         outcome=outcome,
     )
